@@ -1,0 +1,59 @@
+"""One rendering of a conversation into token ids, for every engine and for training."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mothertongue.errors import BadInput
+from mothertongue.records import Message
+
+
+class Chat:
+    """A model's tokenizer and chat template. `digest` names both, 16 hex digits."""
+
+    def __init__(self, model: Path) -> None:
+        from transformers import AutoTokenizer
+
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        template = self.tokenizer.chat_template
+        if not template:
+            raise BadInput(f"{model}: the tokenizer has no chat template; take an instruction-tuned model")
+        vocabulary = self.tokenizer.backend_tokenizer.to_str()
+        self.digest = hashlib.sha256(f"{template}\0{vocabulary}".encode()).hexdigest()[:16]
+        special = sorted(self.tokenizer.all_special_tokens, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, special)))
+
+    def clean(self, text: str) -> str:
+        """Text in which no control token of this tokenizer can be read: `<|im_end|>` becomes `< |im_end|>`."""
+        return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+    def cleaned(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        """Messages as chat templates and TRL take them, control tokens broken up."""
+        return [{"role": m.role, "content": self.clean(m.content)} for m in messages]
+
+    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids up to where the assistant begins to speak."""
+        return self._ids(messages, add_generation_prompt=True)
+
+    def answered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a prompt, and of the answer with what ends its turn.
+
+        Where the template renders a conversation with an answer differently from its prompt, the answer starts where
+        the two diverge, as TRL has it.
+        """
+        prompt = self.prompt(messages)
+        whole = self._ids([*messages, Message(role="assistant", content=answer)], add_generation_prompt=False)
+        shared = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
+        return prompt[:shared], whole[shared:]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids, control tokens left out."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> tuple[int, ...]:
+        ids = self.tokenizer.apply_chat_template(
+            self.cleaned(messages), add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
+        )
+        return tuple(ids["input_ids"])

@@ -1,0 +1,66 @@
+"""Atomic writing: a file or folder is whole under its name, or not there at all."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from mothertongue.errors import BadInput
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary neighbour of `path` for writing; on success it takes the name `path`.
+
+    A leftover of a killed run is written over. Raises BadInput when the disk is full or the folder cannot be written;
+    what stood at `path` before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Hand out a temporary neighbour of `path` to fill; on success it takes the name `path`.
+
+    A leftover of a killed run is removed first, so a torn folder never carries the final name. Raises as `new_file`.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from error
+    except Exception as error:
+        # safetensors has an error of its own: "... No space left on device (os error 28)"
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise _unwritable(path, os.strerror(int(number[1]))) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def weights_size(folder: Path) -> int:
+    """Bytes of a model folder's weights."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _unwritable(path: Path, why: str) -> BadInput:
+    return BadInput(f"{path}: cannot be written ({why}); make room or mend the folder and run again")

@@ -1,0 +1,287 @@
+"""A typed mirror of params.yaml: one frozen, strict class per section, every error reported at once with its line."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from mothertongue.errors import BadInput
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Dtype = Literal["bfloat16", "float32"]
+
+
+class Section(BaseModel):
+    """What all sections share: unknown keys and silent conversions are refused."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Package(Section):
+    """Something that a Python package carries; `revision` is the package's version."""
+
+    source: Literal["package"]
+    id: str
+    revision: str
+
+
+class Hub(Section):
+    """A repository of the Hugging Face hub at a pinned commit."""
+
+    source: Literal["hub"]
+    id: str
+    revision: str
+
+
+class Folder(Section):
+    """A local folder in the hub's format."""
+
+    source: Literal["folder"]
+    id: str
+
+
+Model = Annotated[Package | Hub | Folder, Field(discriminator="source")]
+# The model to adapt, or another one. A mistake is explained for the one that was meant.
+BaseOrModel = Annotated[
+    Annotated[Literal["base"], Tag("<text>")] | Annotated[Model, Tag("<mapping>")],
+    Discriminator(lambda value: "<text>" if isinstance(value, str) else "<mapping>"),
+]
+
+
+class Base(Section):
+    """The model to adapt."""
+
+    model: Model
+    dtype: Dtype
+
+
+Format = Literal["oasst_trees", "oasst_messages", "messages"]
+
+
+class PackageConversations(Package):
+    """Conversations that a package carries."""
+
+    format: Literal["chatterbot"]
+
+
+class HubConversations(Hub):
+    """Rows of a split of a data set on the hub."""
+
+    format: Format
+    split: str
+
+
+class FileConversations(Section):
+    """A JSONL file in data/sources/."""
+
+    source: Literal["file"]
+    id: str
+    format: Format
+
+
+Conversations = Annotated[PackageConversations | HubConversations | FileConversations, Field(discriminator="source")]
+
+
+class Raw(Section):
+    """Where conversations come from."""
+
+    sources: Annotated[list[Conversations], Field(min_length=1)]
+
+
+class Filtered(Section):
+    """What a conversation must have to be learned from."""
+
+    min_language: Share  # probability of the language over the whole conversation
+    min_words: Annotated[int, Field(ge=1)]  # words of the assistant's turns together
+    max_words: Annotated[int, Field(ge=1)]  # words of the longest turn
+    min_letters: Share  # letters among the characters that are not white space
+
+
+class Threads(Section):
+    """Shares of conversations that are kept out of training."""
+
+    validation: Share
+    test: Share
+
+
+class Generator(Section):
+    """Who answers, and how."""
+
+    model: BaseOrModel
+    guide: bool  # put prompts/guide before the conversation
+    n: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    max_tokens: Annotated[int, Field(ge=1)]
+
+
+class RubricJudge(Section):
+    """A model that reads prompts/rubric and says a number; the score is that number's expectation."""
+
+    kind: Literal["rubric"]
+    model: BaseOrModel
+    min_mass: Share  # probability that the score tokens must hold together, else the verdict is `unparsed`
+
+
+class ReferenceJudge(Section):
+    """chrF++ against the expert's answer."""
+
+    kind: Literal["reference"]
+
+
+Judge = Annotated[RubricJudge | ReferenceJudge, Field(discriminator="kind")]
+
+
+class Rule(Section):
+    """Which answer is chosen, which is rejected, and the judge that ranks them."""
+
+    name: Name
+    chosen: Name  # reference, best, worst, or a generator (its best)
+    rejected: Name  # reference, best, worst, or a generator (its worst)
+    judge: Name
+    min_margin: Annotated[float, Field(ge=0)]  # in the judge's unit
+
+
+class Pairs(Section):
+    """How pairs are made."""
+
+    rules: Annotated[list[Rule], Field(min_length=1)]
+
+
+class Adapter(Section):
+    """DPO with LoRA."""
+
+    rank: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Share
+    beta: Annotated[float, Field(gt=0)]
+    sft_weight: Annotated[float, Field(ge=0)]  # weight of the negative log-likelihood of the chosen side
+    learning_rate: Annotated[float, Field(gt=0)]
+    scheduler: Literal["linear", "cosine", "constant"]
+    warmup: Share  # share of all steps
+    epochs: Annotated[float, Field(gt=0)]
+    batch: Annotated[int, Field(ge=1)]
+    accumulation: Annotated[int, Field(ge=1)]
+    max_length: Annotated[int, Field(ge=2)]  # tokens of prompt and answer together
+    max_cut: Share  # share of pairs longer than that, above which training does not start
+    evaluations: Annotated[int, Field(ge=1)]  # times the validation pairs are measured
+
+
+class Merged(Section):
+    """How the merged model is stored, and how far it may be from base and adapter."""
+
+    dtype: Dtype
+    max_difference: Annotated[float, Field(gt=0)]  # nats, of any token's log-probability
+
+
+class Metrics(Section):
+    """How long a measured model may answer, in tokens."""
+
+    answer_tokens: Annotated[int, Field(ge=1)]
+    translation_tokens: Annotated[int, Field(ge=1)]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    seed: Annotated[int, Field(ge=0)]
+    base: Base
+    raw: Raw
+    filtered: Filtered
+    threads: Threads
+    generated: Annotated[dict[Name, Generator], Field(min_length=1)]
+    scored: Annotated[dict[Name, Judge], Field(min_length=1)]
+    pairs: Pairs
+    adapter: Adapter
+    merged: Merged
+    quantized: list[Literal["nf4", "int8"]]
+    metrics: Metrics
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check all of params.yaml. Raises BadInput with one line per mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        params = Params.model_validate(YAML(typ="safe", pure=True).load(text))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); run from the project's top folder") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 ({error.reason} at byte {error.start + 1}); save it as UTF-8") from error
+    except YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise BadInput(f"{place}: not YAML ({problem or ' '.join(str(error).split())}); mend it") from error
+    except ValidationError as error:
+        wrong = [_explain(e) for e in error.errors()]
+    else:
+        wrong = _wrong_names(params)
+        if not wrong:
+            return params
+    tree = YAML(typ="rt").load(text)
+    raise BadInput("\n".join(f"{path}:{_place(tree, where)}: {what}" for where, what in wrong))
+
+
+Mistake = tuple[tuple[str | int, ...], str]  # where it stands, as in ("pairs", "rules", 0, "name"), and what it is
+
+
+def _explain(error: Any) -> Mistake:
+    where = tuple(part for part in error["loc"] if part not in ("<text>", "<mapping>", "[key]"))
+    found = error.get("ctx", {})
+    match error["type"]:
+        case "missing":
+            return where, "missing; add it"
+        case "extra_forbidden":
+            return where, "unknown parameter; remove it or mend its name"
+        case "union_tag_not_found":
+            return (*where, found["discriminator"].strip("'")), "missing; add it"
+        case "union_tag_invalid":
+            which = found["discriminator"].strip("'")
+            return (*where, which), f"input should be one of {found['expected_tags']}, got {found['tag']!r}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return where, f"input should be a mapping of names to values, got {error['input']!r}"
+        case _:
+            message = str(error["msg"])
+            return where, f"{message[0].lower()}{message[1:]}, got {error['input']!r}"
+
+
+def _place(tree: Any, where: tuple[str | int, ...]) -> str:
+    """Line and dotted name, `12: adapter.beta`; where a name is missing, the line of what it is missing from."""
+    names: list[str] = []
+    line, node = 1, tree
+    for number, part in enumerate(where, start=1):
+        try:
+            here = node.lc.item(part) if isinstance(part, int) else node.lc.key(part)
+            line, node = here[0] + 1, node[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            if number < len(where):
+                continue  # the tag of a union, which does not stand in the file
+        names.append(str(part))
+    return f"{line}: {'.'.join(names) or 'whole file'}"
+
+
+def _wrong_names(params: Params) -> list[Mistake]:
+    """What one section says of another must be there, and a name says one thing."""
+    taken = {"reference", "best", "worst"}
+    wrong: list[Mistake] = [
+        (("generated", name), "the name has a meaning in pairs; take another")
+        for name in sorted(taken & set(params.generated))
+    ]
+    if params.threads.validation + params.threads.test >= 1:
+        wrong.append((("threads",), "validation and test leave nothing to train on; make them smaller"))
+    names = [rule.name for rule in params.pairs.rules]
+    for number, rule in enumerate(params.pairs.rules):
+        if rule.name in names[:number]:
+            wrong.append((("pairs", "rules", number, "name"), f"{rule.name!r} names another rule; take another name"))
+        for field, name, known in (
+            ("chosen", rule.chosen, taken | set(params.generated)),
+            ("rejected", rule.rejected, taken | set(params.generated)),
+            ("judge", rule.judge, set(params.scored)),
+        ):
+            if name not in known:
+                what = f"no {name!r}; take one of {', '.join(sorted(known))}"
+                wrong.append((("pairs", "rules", number, field), what))
+    return wrong

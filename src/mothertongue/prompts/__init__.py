@@ -1,0 +1,14 @@
+"""Prompt templates: one file per use and language, `<use>.<code>.txt`, with `<use>.txt` in English for the rest."""
+
+from importlib.resources import files
+
+from mothertongue import languages
+
+
+def text(use: str, language: str, **fields: str) -> str:
+    """The template of a use, filled in. `{language}` is always the language's English name."""
+    folder = files(__name__)
+    template = folder / f"{use}.{language}.txt"
+    if not template.is_file():
+        template = folder / f"{use}.txt"
+    return template.read_text(encoding="utf-8").strip().format(language=languages.name(language), **fields)

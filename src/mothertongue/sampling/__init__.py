@@ -1,0 +1,165 @@
+"""Everything that produces text or log-probabilities: what is asked, what comes back, and who answers."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from mothertongue.chat import Chat
+from mothertongue.errors import BadInput
+from mothertongue.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Continue `prompt` (token ids) by at most `max_tokens`; `temperature` 0 takes the likeliest token each time.
+
+    `index` counts the samples of one prompt: it tells requests apart that are equal otherwise.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Natural log-probabilities of each of `options` (token ids) as the token after `prompt`."""
+
+    prompt: tuple[int, ...]
+    options: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """Natural log-probabilities of each token of `continuation` after `prompt`."""
+
+    prompt: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Generated text without control tokens; `tokens` counts what was generated, its end token too."""
+
+    text: str
+    tokens: int
+    finish: Literal["stop", "length"]
+
+
+class Engine(Protocol):
+    """A model in memory. `batch` is how many requests it likes at a time; a batch is asked whole or not at all."""
+
+    batch: int
+
+    def generate(self, requests: Sequence[Generate]) -> list[Text]:
+        """One text per request, in order."""
+
+    def choose(self, requests: Sequence[Choose]) -> list[list[float]]:
+        """For each request one log-probability per option."""
+
+    def weigh(self, requests: Sequence[Weigh]) -> list[list[float]]:
+        """For each request one log-probability per token of its continuation."""
+
+
+EngineName = Literal["vllm", "transformers"]
+
+
+def preferred() -> EngineName:
+    """vLLM where it is installed, else transformers."""
+    return "vllm" if util.find_spec("vllm") else "transformers"
+
+
+def seed_of(*parts: object) -> int:
+    """A seed below 2**31 that depends on the parts alone, so that adding a row changes no other row's sample."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4]) >> 1
+
+
+class Model:
+    """A model folder whose every call goes through the sample store; the weights are loaded at the first miss."""
+
+    def __init__(self, folder: Path, engine: EngineName, store: Store) -> None:
+        self.folder, self.engine, self.store = folder, engine, store
+        self.config = _config(folder)
+        self.chat = Chat(folder)
+        version = next((v for name in (engine, f"{engine}-cpu") if (v := _version(name))), "none")
+        self.identity = {
+            "weights": _weights_digest(folder),
+            "chat": self.chat.digest,
+            "engine": f"{engine} {version}",
+            "dtype": str(self.config.get("dtype") or self.config.get("torch_dtype")),
+        }
+
+    @cached_property
+    def _opened(self) -> Engine:
+        if self.engine == "vllm":
+            from mothertongue.sampling.vllm import VLLM
+
+            return VLLM(self.folder, self.chat)
+        from mothertongue.sampling.transformers import Transformers
+
+        return Transformers(self.folder, self.chat)
+
+    def generate(self, requests: Sequence[Generate], label: str) -> list[Text]:
+        """One text per request, in order. Raises BadInput when one does not fit the model's context."""
+        self._check_lengths([len(r.prompt) + r.max_tokens for r in requests])
+        found = self.store.answered(
+            self.identity, requests, lambda part: self._opened.generate(part), self._batch, label
+        )
+        return [Text(**value) for value in found]
+
+    def choose(self, requests: Sequence[Choose], label: str) -> list[list[float]]:
+        """For each request the log-probabilities of its options, in order."""
+        self._check_lengths([len(r.prompt) + 1 for r in requests])
+        return self.store.answered(self.identity, requests, lambda part: self._opened.choose(part), self._batch, label)
+
+    def weigh(self, requests: Sequence[Weigh], label: str) -> list[list[float]]:
+        """For each request the log-probabilities of its continuation's tokens, in order."""
+        self._check_lengths([len(r.prompt) + len(r.continuation) for r in requests])
+        return self.store.answered(self.identity, requests, lambda part: self._opened.weigh(part), self._batch, label)
+
+    def _batch(self) -> int:
+        return self._opened.batch
+
+    def _check_lengths(self, lengths: Sequence[int]) -> None:
+        room = int(self.config.get("max_position_embeddings", 2**31))
+        if lengths and max(lengths) > room:
+            raise BadInput(
+                f"{self.folder}: a request needs {max(lengths)} tokens and the model holds {room};"
+                " lower filtered.max_words or max_tokens in params.yaml"
+            )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{folder}: no model here (config.json cannot be read); run the stage that makes it") from error
+    return config
+
+
+def _weights_digest(folder: Path) -> str:
+    """SHA-256 over the names and bytes of weights and model configuration, 16 hex digits."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise BadInput(f"{folder}: no *.safetensors file; convert the weights to safetensors first")
+    whole = hashlib.sha256()
+    for path in (*weights, folder / "config.json", folder / "generation_config.json"):
+        if path.exists():
+            with path.open("rb") as file:
+                whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]

@@ -1,0 +1,61 @@
+"""Where conversations come from: packages, the Hugging Face hub, files. The one room that knows where they lie."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mothertongue import languages, packages
+from mothertongue.conversations import (
+    Numbered,
+    from_exchanges,
+    from_messages,
+    from_oasst_messages,
+    from_oasst_trees,
+)
+from mothertongue.errors import BadInput
+from mothertongue.params import FileConversations, HubConversations, PackageConversations, Raw
+from mothertongue.records import Conversation, Tally, read_objects
+
+READERS = {"messages": from_messages, "oasst_trees": from_oasst_trees, "oasst_messages": from_oasst_messages}
+
+
+def read(params: Raw, language: str, folder: Path) -> tuple[list[Conversation], dict[str, Tally]]:
+    """Conversations of all sources, and for each source its tally in messages. `folder` holds the files."""
+    conversations: list[Conversation] = []
+    tallies: dict[str, Tally] = {}
+    for source in params.sources:
+        name = source.id
+        match source:
+            case PackageConversations():
+                found, tally = from_exchanges(source.id, _corpus(source, languages.corpus_folder(language)))
+            case HubConversations():
+                found, tally = READERS[source.format](source.id, _hub(source))
+                name = f"{source.id} {source.split}"
+            case FileConversations():
+                path = folder / source.id
+                rows = ((f"{path}:{number}", row) for number, row in read_objects(path))
+                found, tally = READERS[source.format](source.id, rows)
+        conversations += found
+        tallies[name] = tally
+    return conversations, tallies
+
+
+def _corpus(source: PackageConversations, folder: str) -> Iterator[tuple[str, object]]:
+    from ruamel.yaml import YAML
+
+    root = packages.place(packages.installed(source.id, source.revision), f"chatterbot_corpus/data/{folder}")
+    for path in sorted(root.glob("*.yml")):
+        for number, row in enumerate(YAML(typ="safe", pure=True).load(path)["conversations"], start=1):
+            yield f"{folder}/{path.name}: conversation {number}", row
+
+
+def _hub(source: HubConversations) -> Numbered:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(source.id, revision=source.revision, split=source.split)
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"params.yaml: raw.sources: {source.id} at {source.revision}: {' '.join(str(error).split())};"
+            " mend id, revision or split"
+        ) from error
+    return ((f"{source.id}: row {number}", row) for number, row in enumerate(rows, start=1))

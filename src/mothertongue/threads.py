@@ -1,0 +1,57 @@
+"""One row per assistant turn, and the split that keeps a question on one side only."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+from mothertongue.params import Threads
+from mothertongue.records import Conversation, Split, Tally, Thread, row_id
+
+
+def cut(rows: Iterable[Conversation], params: Threads) -> tuple[list[Thread], Tally]:
+    """Every assistant turn of every conversation, with the turns before it as its prompt.
+
+    A turn that several conversations share (the branches of a tree) becomes one thread. A held-out prompt counts once,
+    so that the items of a measurement are different questions.
+    """
+    threads: dict[str, Thread] = {}
+    dropped = Counter(repeated=0, empty=0, opening=0, repeated_held_out_prompt=0)
+    held_out: set[str] = set()
+    taken = 0
+    for row in sorted(rows, key=lambda row: row.id):
+        split = split_of(row, params)
+        for turn, message in enumerate(row.messages):
+            if message.role != "assistant":
+                continue
+            taken += 1
+            prompt = row.messages[:turn]
+            asked = row_id([(m.role, m.content) for m in prompt])
+            identity = row_id(asked, message.content)
+            if not prompt or prompt[-1].role != "user":
+                dropped["opening"] += 1
+            elif not message.content.strip():
+                dropped["empty"] += 1
+            elif identity in threads:
+                dropped["repeated"] += 1
+            elif split != "train" and asked in held_out:
+                dropped["repeated_held_out_prompt"] += 1
+            else:
+                held_out.add(asked)
+                threads[identity] = Thread(
+                    id=identity, conversation=row.id, split=split, prompt=prompt, reference=message.content
+                )
+    return list(threads.values()), Tally(taken=taken, kept=len(threads), dropped=dict(dropped))
+
+
+def split_of(row: Conversation, params: Threads) -> Split:
+    """The split of a conversation, drawn from its opening user message, letter case and spaces aside.
+
+    The same question in another conversation, or in another branch of a tree, falls on the same side; a conversation
+    that is added moves no other one.
+    """
+    opening = next((m.content for m in row.messages if m.role == "user"), row.id)
+    digest = hashlib.sha256(" ".join(opening.lower().split()).encode()).digest()
+    place = int.from_bytes(digest[:8]) / 2**64
+    if place < params.test:
+        return "test"
+    return "validation" if place < params.test + params.validation else "train"

@@ -1,0 +1,192 @@
+"""DPO with LoRA. The room of TRL and of PEFT's configuration."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mothertongue.chat import Chat
+from mothertongue.errors import BadInput
+from mothertongue.files import new_file, new_folder
+from mothertongue.params import Adapter
+from mothertongue.records import Pair, write_json
+
+STEPS = {  # our column: TRL's
+    "loss": "loss",
+    "reward_accuracy": "rewards/accuracies",
+    "reward_margin": "rewards/margins",
+    "chosen_log_probability": "logps/chosen",
+    "rejected_log_probability": "logps/rejected",
+}
+
+
+def lengths(pairs: Sequence[Pair], chat: Chat) -> list[int]:
+    """Tokens of prompt and answer of each pair's longer side."""
+    found = []
+    for pair in pairs:
+        sides = (chat.answered(pair.prompt, side.text) for side in (pair.chosen, pair.rejected))
+        found.append(max(len(prompt) + len(answer) for prompt, answer in sides))
+    return found
+
+
+def fitting(pairs: Sequence[Pair], params: Adapter, chat: Chat) -> tuple[list[Pair], dict[str, Any]]:
+    """The pairs that fit into `max_length` whole, and a report of lengths in tokens.
+
+    A pair that does not fit is left out and counted, never cut: a cut answer has no end to learn. Raises BadInput when
+    more than `max_cut` of them do not fit, or none is left.
+    """
+    sizes = lengths(pairs, chat)
+    kept = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= params.max_length]
+    if not pairs:
+        raise BadInput(
+            "data/pairs.jsonl: no pair to train on; loosen pairs.rules, see metrics/pairs.json for the reasons"
+        )
+    cut = 1 - len(kept) / len(pairs)
+    if cut > params.max_cut or not kept:
+        raise BadInput(
+            f"data/pairs.jsonl: {len(pairs) - len(kept)} of {len(pairs)} pairs are longer than adapter.max_length"
+            f" {params.max_length} (the longest has {max(sizes)} tokens), over adapter.max_cut {params.max_cut:g};"
+            " raise one of them"
+        )
+    ordered = sorted(sizes)
+    report = {
+        "pairs": len(pairs),
+        "left_out": len(pairs) - len(kept),
+        "tokens": {
+            "median": ordered[len(ordered) // 2],
+            "95th_percentile": ordered[math.ceil(0.95 * len(ordered)) - 1],
+            "longest": ordered[-1],
+            "max_length": params.max_length,
+        },
+    }
+    return kept, report
+
+
+def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Adapter, seed: int) -> dict[str, Any]:
+    """Train on the pairs of split `train`, measure on `validation`; write the adapter, and its steps as CSV for plots.
+
+    Nothing is written before training has ended, so a killed run leaves no torn checkpoint and starts clean. The same
+    seed gives the same bytes. Returns a report of lengths and of the last measurement.
+    """
+    chat = Chat(base)
+    train_pairs, report = fitting([p for p in pairs if p.split == "train"], params, chat)
+    validation = [p for p in pairs if p.split == "validation"]
+    sizes = lengths(validation, chat)
+    validation = [p for p, size in zip(validation, sizes, strict=True) if size <= params.max_length]
+
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, set_seed
+    from trl import DPOConfig, DPOTrainer
+
+    gpu = torch.cuda.is_available()
+    set_seed(seed)
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
+    updates = math.ceil(math.ceil(len(train_pairs) / (params.batch * params.accumulation)) * params.epochs)
+    with new_folder(out) as folder:
+        config = DPOConfig(
+            output_dir=str(folder / "trainer"),
+            beta=params.beta,
+            loss_type=["sigmoid", "sft"] if params.sft_weight else ["sigmoid"],
+            loss_weights=[1.0, params.sft_weight] if params.sft_weight else None,
+            learning_rate=params.learning_rate,
+            lr_scheduler_type=params.scheduler,
+            warmup_steps=round(params.warmup * updates),
+            num_train_epochs=params.epochs,
+            per_device_train_batch_size=params.batch,
+            per_device_eval_batch_size=params.batch,
+            gradient_accumulation_steps=params.accumulation,
+            max_length=params.max_length,
+            # The frozen side is computed once, not once per epoch.
+            precompute_ref_log_probs=True,
+            precompute_ref_batch_size=params.batch,
+            gradient_checkpointing=gpu,
+            bf16=model.dtype == torch.bfloat16,
+            use_cpu=not gpu,
+            eval_strategy="steps" if validation else "no",
+            eval_steps=max(1, math.ceil(updates / params.evaluations)),
+            logging_steps=1,
+            save_strategy="no",
+            report_to=[],
+            seed=seed,
+            data_seed=seed,
+            dataloader_pin_memory=gpu,
+        )
+        trainer = DPOTrainer(
+            model=model,
+            args=config,
+            processing_class=chat.tokenizer,
+            train_dataset=_dataset(train_pairs, chat),
+            eval_dataset=_dataset(validation, chat) if validation else None,
+            peft_config=LoraConfig(
+                r=params.rank,
+                lora_alpha=params.alpha,
+                lora_dropout=params.dropout,
+                target_modules="all-linear",
+                task_type="CAUSAL_LM",
+            ),
+        )
+        if len(trainer.train_dataset) != len(train_pairs):
+            raise BadInput(
+                f"TRL kept {len(trainer.train_dataset)} of {len(train_pairs)} pairs; raise adapter.max_length"
+            )
+        trainer.train()
+        trainer.model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        (folder / "trainer").rmdir() if (folder / "trainer").is_dir() else None
+        write_json(folder / "chat.json", {"digest": chat.digest})
+        last = _write_steps(trainer.state.log_history, steps)
+    return {**report, "validation_pairs": len(validation), "updates": int(trainer.state.global_step), "last": last}
+
+
+def probes(pairs: Sequence[Pair], base: Path, adapter: Path) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Token ids of prompt and chosen side of at most 32 held-out pairs, to compare models on.
+
+    Raises BadInput when the adapter was trained with another rendering of conversations than the base's.
+    """
+    chat = Chat(base)
+    trained = json.loads((adapter / "chat.json").read_text(encoding="utf-8"))["digest"]
+    if trained != chat.digest:
+        raise BadInput(
+            f"{adapter}: trained with chat template {trained}, but {base} has {chat.digest}; train the adapter again"
+        )
+    held_out = [pair for pair in pairs if pair.split != "train"] or list(pairs)
+    return [chat.answered(pair.prompt, pair.chosen.text) for pair in held_out[:32]]
+
+
+def _dataset(pairs: Sequence[Pair], chat: Chat) -> Any:
+    from datasets import Dataset
+
+    def turn(text: str) -> list[dict[str, str]]:
+        return [{"role": "assistant", "content": chat.clean(text)}]
+
+    return Dataset.from_list(
+        [
+            {"prompt": chat.cleaned(p.prompt), "chosen": turn(p.chosen.text), "rejected": turn(p.rejected.text)}
+            for p in pairs
+        ]
+    )
+
+
+def _write_steps(history: Sequence[dict[str, Any]], path: Path) -> dict[str, float]:
+    """One row per update, with the validation columns filled where they were measured. Returns the last of each."""
+    rows: dict[int, dict[str, float]] = {}
+    for entry in history:
+        for ours, theirs in STEPS.items():
+            for prefix, column in (("", ours), ("eval_", f"validation_{ours}")):
+                if (value := entry.get(f"{prefix}{theirs}")) is not None:
+                    rows.setdefault(int(entry["step"]), {})[column] = round(float(value), 6)
+    columns = [*STEPS, *(f"validation_{name}" for name in STEPS)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["step", *columns], lineterminator="\n")
+    writer.writeheader()
+    last: dict[str, float] = {}
+    for step, row in sorted(rows.items()):
+        writer.writerow({"step": step, **row})
+        last |= row
+    with new_file(path) as file:
+        file.write(text.getvalue().encode())
+    return last
