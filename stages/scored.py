@@ -1,0 +1,42 @@
+"""Verdicts of one judge on every answer."""
+
+from pathlib import Path
+
+import click
+
+from mothertongue import judging, models, params, sampling
+from mothertongue.records import Answer, Thread, read_rows, reference_answer, write_json, write_rows
+from mothertongue.store import Store
+
+
+@click.command()
+@click.argument("name")
+@click.argument("threads", type=click.Path(path_type=Path))
+@click.argument("generated", type=click.Path(path_type=Path))
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("report", type=click.Path(path_type=Path))
+def main(name: str, threads: Path, generated: Path, base: Path, out: Path, report: Path) -> None:
+    """Let the judge NAME of section `scored` in params.yaml judge every answer, and the experts' answers.
+
+    THREADS holds the threads, the folder GENERATED an <generator>.jsonl each, BASE the model to adapt, which a judge
+    may be. OUT gets one verdict a line, REPORT counts those without a score.
+    """
+    values = params.load()
+    asked = read_rows(threads, Thread)
+    said = [row for each in values.generated for row in read_rows(generated / f"{each}.jsonl", Answer)]
+    said += map(reference_answer, asked)
+    section = values.scored[name]
+    if section.kind == "reference":
+        verdicts = judging.by_reference(asked, said, name)
+    else:
+        folder = base if section.model == "base" else models.located(section.model)
+        model = sampling.Model(folder, sampling.preferred(), Store())
+        verdicts = judging.by_rubric(asked, said, name, section, values.language, model)
+    write_rows(out, verdicts)
+    write_json(report, judging.tally(verdicts).model_dump())
+    click.echo(f"{out}: scores {judging.tally(verdicts)}")
+
+
+if __name__ == "__main__":
+    main()
