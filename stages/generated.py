@@ -21,9 +21,9 @@ def main(name: str, threads: Path, base: Path, out: Path) -> None:
     before is taken from the sample store. Runs vLLM, or transformers where vLLM is not installed.
     """
     values = params.load()
-    section = values.generated[name]
+    section = params.named("generated", values.generated, name)
     folder = base if section.model == "base" else models.located(section.model)
-    model = sampling.Model(folder, sampling.preferred(), Store())
+    model = sampling.Model(folder, sampling.preferred(), values.base.dtype, Store())
     rows = answers.generated(read_rows(threads, Thread), name, section, values.language, values.seed, model)
     write_rows(out, rows)
     click.echo(f"{out}: {len(rows)} answers of {sum(row.tokens for row in rows)} tokens in all")

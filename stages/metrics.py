@@ -22,12 +22,12 @@ def main(suite: str, folder: Path, base: Path, data: Path, out: Path) -> None:
     Writes OUT.json, each figure with n, 95 % interval and signature, and OUT.items.jsonl, what they were made of.
     All levels are measured with transformers, the one engine that runs each of them here, so that they compare.
     """
-    values = params.load()
-    store = Store()
-    model = sampling.Model(folder, "transformers", store)
+    values, store = params.load(), Store()
+    dtype = values.base.dtype
+    model = sampling.Model(folder, "transformers", dtype, store)
     match suite:
         case "preference":
-            against = sampling.Model(base, "transformers", store)
+            against = sampling.Model(base, "transformers", dtype, store)
             pairs, threads = read_rows(data / "pairs.jsonl", Pair), read_rows(data / "threads.jsonl", Thread)
             items = suites.preference(pairs, threads, model, against)
         case "language":
@@ -37,7 +37,7 @@ def main(suite: str, folder: Path, base: Path, data: Path, out: Path) -> None:
         case "translation":
             items = suites.translation(data / "suites/translation.jsonl", model, values.language, values.metrics)
         case "benchmark":
-            items = benchmark.measure(benchmark.read(data / "suites/benchmark.jsonl", values.language), folder)
+            items = benchmark.measure(benchmark.read(data / "suites/benchmark.jsonl", values.language), folder, dtype)
     signatures = suites.signatures(suite, model, values.metrics, benchmark.harness())
     figures = suites.estimates(suite, items, signatures, values.seed)
     write_rows(out.with_suffix(".items.jsonl"), items)

@@ -26,12 +26,12 @@ def main(name: str, threads: Path, generated: Path, base: Path, out: Path, repor
     asked = read_rows(threads, Thread)
     said = [row for each in values.generated for row in read_rows(generated / f"{each}.jsonl", Answer)]
     said += map(reference_answer, asked)
-    section = values.scored[name]
+    section = params.named("scored", values.scored, name)
     if section.kind == "reference":
         verdicts = judging.by_reference(asked, said, name)
     else:
         folder = base if section.model == "base" else models.located(section.model)
-        model = sampling.Model(folder, sampling.preferred(), Store())
+        model = sampling.Model(folder, sampling.preferred(), values.base.dtype, Store())
         verdicts = judging.by_rubric(asked, said, name, section, values.language, model)
     write_rows(out, verdicts)
     write_json(report, judging.tally(verdicts).model_dump())

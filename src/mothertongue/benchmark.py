@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from mothertongue.errors import BadInput
+from mothertongue.params import Dtype
 from mothertongue.records import Item, Row, read_rows
 
 VERSION = 1  # of the task below: raise it when wording or scoring change
@@ -30,7 +31,7 @@ def read(path: Path, language: str) -> list[Question]:
     return [row for row in read_rows(path, Question) if row.language == language]
 
 
-def measure(questions: list[Question], model: Path) -> list[Item]:
+def measure(questions: list[Question], model: Path, dtype: Dtype) -> list[Item]:
     """One item per question and figure, by the log-likelihood of each choice's text after the question."""
     if not questions:
         return []
@@ -59,7 +60,7 @@ def measure(questions: list[Question], model: Path) -> list[Item]:
         gpu = torch.cuda.is_available()
         language_model = HFLM(
             pretrained=str(model),
-            dtype="auto",
+            dtype=dtype,
             batch_size=64 if gpu else 16,
             device="cuda" if gpu else "cpu",
             trust_remote_code=False,

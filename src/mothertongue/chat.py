@@ -22,7 +22,9 @@ class Chat:
             raise BadInput(f"{model}: the tokenizer has no chat template; take an instruction-tuned model")
         vocabulary = self.tokenizer.backend_tokenizer.to_str()
         self.digest = hashlib.sha256(f"{template}\0{vocabulary}".encode()).hexdigest()[:16]
-        special = sorted(self.tokenizer.all_special_tokens, key=len, reverse=True)
+        # The tokenizer's own list names only those with a role; Llama 3's headers, say, are not on it.
+        added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        special = sorted(added.union(self.tokenizer.all_special_tokens), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, special)))
 
     def clean(self, text: str) -> str:

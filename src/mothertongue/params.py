@@ -1,7 +1,8 @@
 """A typed mirror of params.yaml: one frozen, strict class per section, every error reported at once with its line."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 from ruamel.yaml import YAML
@@ -95,7 +96,7 @@ class Filtered(Section):
     """What a conversation must have to be learned from."""
 
     min_language: Share  # probability of the language over the whole conversation
-    min_words: Annotated[int, Field(ge=1)]  # words of the assistant's turns together
+    min_words: Annotated[int, Field(ge=1)]  # words of an assistant's turn, on average
     max_words: Annotated[int, Field(ge=1)]  # words of the longest turn
     min_letters: Share  # letters among the characters that are not white space
 
@@ -223,6 +224,16 @@ def load(path: Path = Path("params.yaml")) -> Params:
             return params
     tree = YAML(typ="rt").load(text)
     raise BadInput("\n".join(f"{path}:{_place(tree, where)}: {what}" for where, what in wrong))
+
+
+T = TypeVar("T")
+
+
+def named(section: str, entries: Mapping[str, T], name: str) -> T:
+    """The entry of a section that a stage was told on its command line. Raises BadInput where there is none."""
+    if name not in entries:
+        raise BadInput(f"params.yaml: {section}: no {name!r}; take one of {', '.join(sorted(entries))}")
+    return entries[name]
 
 
 Mistake = tuple[tuple[str | int, ...], str]  # where it stands, as in ("pairs", "rules", 0, "name"), and what it is

@@ -126,7 +126,7 @@ def signatures(suite: str, model: Model, params: Metrics, harness: Mapping[str, 
 
 def _signature(suite: str, figure: str, model: Model, params: Metrics, harness: Mapping[str, str]) -> str:
     """What must be equal before two values of a figure may be compared: how it was measured, not on which model."""
-    parts = {"suite": suite, "engine": model.identity["engine"], "chat": model.chat.digest}
+    parts = {"suite": suite, "engine": model.identity["engine"], "dtype": model.dtype, "chat": model.chat.digest}
     if suite == "benchmark":
         parts |= harness
     kind = FIGURES[suite][figure][0]

@@ -44,17 +44,17 @@ def fitting(pairs: Sequence[Pair], params: Adapter, chat: Chat) -> tuple[list[Pa
         raise BadInput(
             "data/pairs.jsonl: no pair to train on; loosen pairs.rules, see metrics/pairs.json for the reasons"
         )
-    cut = 1 - len(kept) / len(pairs)
-    if cut > params.max_cut or not kept:
+    left_out = len(pairs) - len(kept)
+    if left_out / len(pairs) > params.max_cut or not kept:
+        what = f"over adapter.max_cut {params.max_cut:g}; raise one of them" if kept else "and none is left; raise it"
         raise BadInput(
-            f"data/pairs.jsonl: {len(pairs) - len(kept)} of {len(pairs)} pairs are longer than adapter.max_length"
-            f" {params.max_length} (the longest has {max(sizes)} tokens), over adapter.max_cut {params.max_cut:g};"
-            " raise one of them"
+            f"data/pairs.jsonl: {left_out} of {len(pairs)} pairs are longer than adapter.max_length {params.max_length}"
+            f" (the longest has {max(sizes)} tokens), {what}"
         )
     ordered = sorted(sizes)
     report = {
         "pairs": len(pairs),
-        "left_out": len(pairs) - len(kept),
+        "left_out": left_out,
         "tokens": {
             "median": ordered[len(ordered) // 2],
             "95th_percentile": ordered[math.ceil(0.95 * len(ordered)) - 1],

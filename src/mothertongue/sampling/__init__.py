@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
+from mothertongue.params import Dtype
 from mothertongue.store import Store
 
 
@@ -83,10 +84,13 @@ def seed_of(*parts: object) -> int:
 
 
 class Model:
-    """A model folder whose every call goes through the sample store; the weights are loaded at the first miss."""
+    """A model folder whose every call goes through the sample store; the weights are loaded at the first miss.
 
-    def __init__(self, folder: Path, engine: EngineName, store: Store) -> None:
-        self.folder, self.engine, self.store = folder, engine, store
+    `dtype` is what the model computes in, whatever its weights are stored in.
+    """
+
+    def __init__(self, folder: Path, engine: EngineName, dtype: Dtype, store: Store) -> None:
+        self.folder, self.engine, self.dtype, self.store = folder, engine, dtype, store
         self.config = _config(folder)
         self.chat = Chat(folder)
         version = next((v for name in (engine, f"{engine}-cpu") if (v := _version(name))), "none")
@@ -94,7 +98,7 @@ class Model:
             "weights": _weights_digest(folder),
             "chat": self.chat.digest,
             "engine": f"{engine} {version}",
-            "dtype": str(self.config.get("dtype") or self.config.get("torch_dtype")),
+            "dtype": dtype,
         }
 
     @cached_property
@@ -102,10 +106,10 @@ class Model:
         if self.engine == "vllm":
             from mothertongue.sampling.vllm import VLLM
 
-            return VLLM(self.folder, self.chat)
+            return VLLM(self.folder, self.dtype, self.chat)
         from mothertongue.sampling.transformers import Transformers
 
-        return Transformers(self.folder, self.chat)
+        return Transformers(self.folder, self.dtype, self.chat)
 
     def generate(self, requests: Sequence[Generate], label: str) -> list[Text]:
         """One text per request, in order. Raises BadInput when one does not fit the model's context."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mothertongue.chat import Chat
+from mothertongue.params import Dtype
 from mothertongue.sampling import Choose, Generate, Text, Weigh
 
 TOKENS = 4096  # padded tokens of one forward pass when scoring: bounds the logits held in memory
@@ -14,7 +15,7 @@ TOKENS = 4096  # padded tokens of one forward pass when scoring: bounds the logi
 class Transformers:
     """`AutoModelForCausalLM` on one model folder, on the GPU if there is one."""
 
-    def __init__(self, folder: Path, chat: Chat) -> None:
+    def __init__(self, folder: Path, dtype: Dtype, chat: Chat) -> None:
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -26,7 +27,7 @@ class Transformers:
         self.batch = 128 if gpu else 32
         self._model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype="auto",
+            dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             device_map="cuda" if gpu else None,

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mothertongue.chat import Chat
+from mothertongue.params import Dtype
 from mothertongue.sampling import Choose, Generate, Text, Weigh
 
 
 class VLLM:
     """vLLM's offline engine on one model folder."""
 
-    def __init__(self, folder: Path, chat: Chat) -> None:
+    def __init__(self, folder: Path, dtype: Dtype, chat: Chat) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
         # The engine in this process: with a second one, the order in which requests arrive depends on timing.
@@ -28,6 +29,7 @@ class VLLM:
         self.batch = 2048 if gpu else 96
         self._llm: Any = LLM(
             model=str(folder),
+            dtype=dtype,
             seed=0,
             enforce_eager=not gpu,
             trust_remote_code=False,

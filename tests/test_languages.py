@@ -1,0 +1,79 @@
+"""Names, folders, words in every script, and which language a text is in."""
+
+from importlib import metadata
+
+import pytest
+
+from mothertongue import languages
+from mothertongue.errors import BadInput
+
+CODES = ", ".join(sorted(languages.LANGUAGES))
+
+
+def test_an_unknown_language_is_named_with_those_there_are() -> None:
+    with pytest.raises(BadInput) as caught:
+        languages.name("xx")
+    assert caught.value.message == f"params.yaml: language: unknown language 'xx'; take one of {CODES}"
+    assert len(languages.LANGUAGES) >= 30
+
+
+def test_a_language_without_corpus_is_named_with_those_that_have_one() -> None:
+    with pytest.raises(BadInput) as caught:
+        languages.corpus_folder("ro")
+    assert caught.value.message == (
+        "params.yaml: language: chatterbot-corpus has no Romanian; take one of bn, de, en, es, fa, fr, he, hi, id, it,"
+        " ja, ko, mr, nl, or, pt, ru, sv, ta, te, th, tr, uk, ur, yo, zh or another source in raw"
+    )
+
+
+def test_every_folder_that_is_named_is_in_the_corpus() -> None:
+    files = metadata.distribution("chatterbot-corpus").files or []
+    there = {path.parts[2] for path in files if path.suffix == ".yml"}
+    named = {folder for _, folder in languages.LANGUAGES.values() if folder}
+    assert named <= there
+    assert len(named) == 26
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", []),
+        ("  ¡... 😀!\n", []),
+        ("¿Qué tal, señor Ñandú?", ["qué", "tal", "señor", "ñandú"]),
+        ("En 2024 costó 3,50 €", ["en", "2024", "costó", "3", "50"]),
+        ("L'acqua è fredda", ["l", "acqua", "è", "fredda"]),
+        ("cafe\u0301 solo", ["cafe\u0301", "solo"]),
+        ("नमस्ते, आप कैसे हैं?", ["नमस्ते", "आप", "कैसे", "हैं"]),
+        ("வணக்கம் உலகம்", ["வணக்கம்", "உலகம்"]),
+        ("می‌خواهم بروم", ["می‌خواهم", "بروم"]),
+        ("你好，世界", ["你", "好", "世", "界"]),
+        ("vLLM は速い", ["vllm", "は", "速", "い"]),
+        ("👩‍👩‍👧", []),
+    ],
+)
+def test_words(text: str, words: list[str]) -> None:
+    assert languages.words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("Hola, ¿qué tal estás hoy?", "es"),
+        ("Ciao, come stai oggi?", "it"),
+        ("Hello, how are you today?", "en"),
+        ("Bonjour, comment vas-tu aujourd'hui ?", "fr"),
+        ("नमस्ते, आप कैसे हैं?", "hi"),
+        ("Hola,\n¿qué tal\nestás hoy?", "es"),  # fastText takes one line only
+    ],
+)
+def test_the_language_of_a_text(text: str, code: str) -> None:
+    assert languages.is_in(text, code)
+    assert not languages.is_in(text, "de")
+    assert 0.9 < languages.probability(text, code) <= 1.01  # fastText's sum of probabilities is a little over 1
+    assert languages.probability(text, "yo") == 0
+
+
+@pytest.mark.parametrize("text", ["", "   \n", "12345 ...", "😀"])
+def test_a_text_without_letters_is_in_no_language(text: str) -> None:
+    assert not any(languages.is_in(text, code) for code in languages.LANGUAGES)
+    assert languages.scores(text) == ()

@@ -1,0 +1,186 @@
+"""params.yaml: what loads, and the whole message of each mistake."""
+
+from pathlib import Path
+
+import pytest
+from conftest import PARAMS
+from project import ROOT
+
+from mothertongue import params
+from mothertongue.errors import BadInput
+
+
+def changed(folder: Path, *changes: tuple[str, str]) -> Path:
+    """The example with some of its text replaced."""
+    text = PARAMS
+    for old, new in changes:
+        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in the example"
+        text = text.replace(old, new)
+    path = folder / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def message(path: Path) -> str:
+    with pytest.raises(BadInput) as caught:
+        params.load(path)
+    return caught.value.message
+
+
+def at(path: Path, expected: str) -> str:
+    """The path before each line."""
+    return "\n".join(f"{path}:{line}" for line in expected.splitlines())
+
+
+def test_the_committed_parameters_load() -> None:
+    values = params.load(ROOT / "params.yaml")
+    assert values.language == "es"
+    assert set(params.Params.model_fields) == set(values.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "section", "name", "value"),
+    [
+        # YAML 1.1 reads the first as text and the second as false; YAML 1.2 does not, and neither does DVC
+        ("learning_rate: 2.0e-4", "learning_rate: 5e-7", "adapter", "learning_rate", 5e-7),
+        ('language: "es"', "language: no", None, "language", "no"),
+        ('language: "es"', "language: it", None, "language", "it"),
+        ("  beta: 0.1", "  beta: 1", "adapter", "beta", 1.0),
+        ("  epochs: 1", "  epochs: 0.5", "adapter", "epochs", 0.5),
+    ],
+)
+def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, name: str, value: object) -> None:
+    values = params.load(changed(tmp_path, (old, new)))
+    found = getattr(getattr(values, section) if section else values, name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        # unknown and missing
+        ("  beta: 0.1", "  beta: 0.1\n  betta: 1", "47: adapter.betta: unknown parameter; remove it or mend its name"),
+        ("  beta: 0.1\n", "", "42: adapter.beta: missing; add it"),
+        ("metrics:\n", "metric:\n", ("1: metrics: missing; add it\n"
+         "64: metric: unknown parameter; remove it or mend its name")),
+        (" min_margin: 1", " margin: 1", ("40: pairs.rules.0.min_margin: missing; add it\n"
+         "40: pairs.rules.0.margin: unknown parameter; remove it or mend its name")),
+        # type
+        ("  rank: 16", "  rank: 16.5", "43: adapter.rank: input should be a valid integer, got 16.5"),
+        ("  rank: 16", '  rank: "16"', "43: adapter.rank: input should be a valid integer, got '16'"),
+        ("  beta: 0.1", "  beta: high", "46: adapter.beta: input should be a valid number, got 'high'"),
+        ("  beta: 0.1", "  beta:", "46: adapter.beta: input should be a valid number, got None"),
+        ("guide: false", "guide: no", "23: generated.plain.guide: input should be a valid boolean, got 'no'"),
+        ("seed: 1\n", "seed: 2026-01-01\n", "2: seed: input should be a valid integer, got datetime.date(2026, 1, 1)"),
+        ('language: "es"', "language: 7", "1: language: input should be a valid string, got 7"),
+        ("merged:\n", "merged: 5\nrest:\n", ("58: merged: input should be a mapping of names to values, got 5\n"
+         "59: rest: unknown parameter; remove it or mend its name")),
+        # range
+        ("  beta: 0.1", "  beta: -1", "46: adapter.beta: input should be greater than 0, got -1"),
+        ("  rank: 16", "  rank: 0", "43: adapter.rank: input should be greater than or equal to 1, got 0"),
+        ("max_cut: 0.05", "max_cut: 2", "55: adapter.max_cut: input should be less than or equal to 1, got 2"),
+        ("learning_rate: 2.0e-4", "learning_rate: .inf",
+         "48: adapter.learning_rate: input should be a finite number, got inf"),
+        ("warmup: 0.1", "warmup: .nan", "50: adapter.warmup: input should be a finite number, got nan"),
+        ("seed: 1\n", "seed: -1\n", "2: seed: input should be greater than or equal to 0, got -1"),
+        ("scheduler: cosine", "scheduler: cosin",
+         "49: adapter.scheduler: input should be 'linear', 'cosine' or 'constant', got 'cosin'"),
+        ("[nf4, int8]", "[nf4, int9]", "62: quantized.1: input should be 'nf4' or 'int8', got 'int9'"),
+        ('language: "es"', "language: Spanish",
+         "1: language: string should match pattern '^[a-z]{2,3}$', got 'Spanish'"),
+        ("  plain: {", "  Plain: {",
+         "23: generated.Plain: string should match pattern '^[a-z][a-z0-9_]*$', got 'Plain'"),
+        ("  sources:\n    - {source: file, id: dialogues.jsonl, format: messages}", "  sources: []",
+         "9: raw.sources: list should have at least 1 item after validation, not 0, got []"),
+        # one of several kinds
+        ("{source: folder, id: toy}", "{source: web, id: toy}",
+         "5: base.model.source: input should be one of 'package', 'hub', 'folder', got 'web'"),
+        ("{source: folder, id: toy}", "{id: toy}", "5: base.model.source: missing; add it"),
+        ("{source: folder, id: toy}", "{source: hub, id: toy}", "5: base.model.revision: missing; add it"),
+        ("{source: folder, id: toy}", "base",
+         "5: base.model: input should be a mapping of names to values, got 'base'"),
+        ("model: base, guide", "model: bass, guide", "23: generated.plain.model: input should be 'base', got 'bass'"),
+        ("      source: folder\n", "      source: hob\n",
+         "26: generated.other.model.source: input should be one of 'package', 'hub', 'folder', got 'hob'"),
+        ("      id: elsewhere", "      id: elsewhere\n      revison: main",
+         "28: generated.other.model.revison: unknown parameter; remove it or mend its name"),
+        ("kind: rubric", "kind: rubrik",
+         "35: scored.rubric.kind: input should be one of 'rubric', 'reference', got 'rubrik'"),
+        ("min_mass: 0.5", "min_mass: 1.5",
+         "35: scored.rubric.min_mass: input should be less than or equal to 1, got 1.5"),
+        ("format: messages", "format: message",
+         "10: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages' or 'messages', got 'message'"),
+        # names that one section takes from another
+        ("chosen: reference", "chosen: refrence",
+         "40: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),
+        ("rejected: plain", "rejected: plan",
+         "40: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, reference, worst"),
+        ("judge: chrf", "judge: bleu", "40: pairs.rules.0.judge: no 'bleu'; take one of chrf, rubric"),
+        ("  other:\n", "  best:\n", "24: generated.best: the name has a meaning in pairs; take another"),
+        ("\nadapter:\n",
+         ("    - {name: reference_over_plain, chosen: best, rejected: worst, judge: chrf, min_margin: 1}\n"
+         "adapter:\n"),
+         "41: pairs.rules.1.name: 'reference_over_plain' names another rule; take another name"),
+        ("test: 0.3", "test: 0.8", "18: threads: validation and test leave nothing to train on; make them smaller"),
+        # no YAML at all
+        ("adapter:\n", "adapter: [\n", "44: not YAML (expected ',' or ']', but got ':'); mend it"),
+        ("  beta: 0.1", "  beta: 0.1\n  beta: 0.2",
+         '47: not YAML (found duplicate key "beta" with value "0.2" (original value: "0.1")); mend it'),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    path = changed(tmp_path, (old, new))
+    assert message(path) == at(path, expected)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    path = changed(
+        tmp_path,
+        ('language: "es"', "language: 7"),
+        ("  dropout: 0.0", "  dropout: 2"),
+        ("  alpha: 32\n", ""),
+        ("  beta: 0.1", "  bata: 0.1"),
+        ("{kind: reference}", "{kind: referee}"),
+    )
+    expected = [
+        "1: language: input should be a valid string, got 7",
+        "36: scored.chrf.kind: input should be one of 'rubric', 'reference', got 'referee'",
+        "42: adapter.alpha: missing; add it",
+        "44: adapter.dropout: input should be less than or equal to 1, got 2",
+        "42: adapter.beta: missing; add it",
+        "45: adapter.bata: unknown parameter; remove it or mend its name",
+    ]
+    assert message(path) == at(path, "\n".join(expected))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "1: whole file: input should be a mapping of names to values, got None"),
+        (b"- 1\n- 2\n", "1: whole file: input should be a mapping of names to values, got [1, 2]"),
+        (b"language: \xff\n", " not UTF-8 (invalid start byte at byte 11); save it as UTF-8"),
+        (
+            b"a: !!python/object:os.system x\n",
+            (
+                "1: not YAML (could not determine a constructor for the tag 'tag:yaml.org,2002:python/object:os.system'"
+                "); mend it"
+            ),
+        ),
+    ],
+)
+def test_what_is_no_parameter_file(tmp_path: Path, content: bytes, expected: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    assert message(path) == at(path, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nowhere.yaml", " cannot be read (No such file or directory); run from the project's top folder"),
+        (".", " cannot be read (Is a directory); run from the project's top folder"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, expected: str) -> None:
+    assert message(tmp_path / name) == at(tmp_path / name, expected)

@@ -1,0 +1,147 @@
+"""Sources: the corpus package, files, and a data set in the hub's format."""
+
+import json
+import re
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from mothertongue import sources
+from mothertongue.errors import BadInput
+from mothertongue.params import FileConversations, HubConversations, PackageConversations, Raw
+from mothertongue.records import Tally
+
+VERSION = metadata.version("chatterbot-corpus")
+
+
+def corpus(name: str = "chatterbot-corpus", version: str = VERSION) -> Raw:
+    return Raw(sources=[PackageConversations(source="package", id=name, revision=version, format="chatterbot")])
+
+
+@pytest.mark.parametrize(
+    ("language", "opening", "least"), [("es", "¿Qué es la inteligencia artificial?", 240), ("it", "Ciao", 100)]
+)
+def test_the_corpus(tmp_path: Path, language: str, opening: str, least: int) -> None:
+    found, tallies = sources.read(corpus(), language, tmp_path)
+    assert len({row.messages[0].content for row in found}) >= least
+    assert opening.lower() in {row.messages[0].content.lower() for row in found}
+    assert {row.source for row in found} == {"chatterbot-corpus"}
+    assert all(row.messages[0].role == "user" for row in found)
+    turns = sum(len(row.messages) for row in found)
+    assert tallies == {"chatterbot-corpus": Tally(taken=turns, kept=turns, dropped={})}
+
+
+@pytest.mark.parametrize(
+    ("raw", "language", "expected"),
+    [
+        (corpus(version="0.0.1"), "es",
+         (f"params.yaml: revision: chatterbot-corpus is installed at {VERSION}, not 0.0.1; pip install --no-deps"
+         " chatterbot-corpus==0.0.1 or pin the other")),
+        (corpus("no-such-corpus", "1.0"), "es",
+         "params.yaml: revision: package no-such-corpus is not installed; pip install --no-deps no-such-corpus==1.0"),
+        (corpus(), "gl",
+         ("params.yaml: language: chatterbot-corpus has no Galician; take one of bn, de, en, es, fa, fr, he, hi, id,"
+         " it, ja, ko, mr, nl, or, pt, ru, sv, ta, te, th, tr, uk, ur, yo, zh or another source in raw")),
+        (corpus(), "xx",
+         ("params.yaml: language: unknown language 'xx'; take one of bn, ca, cs, de, el, en, es, eu, fa, fr, gl, he,"
+         " hi, hu, id, it, ja, ko, mr, nl, or, pl, pt, ro, ru, sv, ta, te, th, tr, uk, ur, vi, yo, zh")),
+    ],
+)  # fmt: skip
+def test_a_corpus_that_is_not_there(tmp_path: Path, raw: Raw, language: str, expected: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        sources.read(raw, language, tmp_path)
+    assert caught.value.message == expected
+
+
+DIALOGUE = {"messages": [{"role": "user", "content": "Hola"}, {"role": "assistant", "content": "Buenas"}]}
+MESSAGES = [
+    {"message_id": "a", "parent_id": None, "role": "prompter", "text": "Hola"},
+    {"message_id": "b", "parent_id": "a", "role": "assistant", "text": "Buenas"},
+    {"message_id": "c", "parent_id": "a", "role": "assistant", "text": "Calla", "deleted": True},
+]
+TREE = {"prompt": {**MESSAGES[0], "replies": [{**row, "replies": []} for row in MESSAGES[1:]]}}
+FORMATS = {"messages": [DIALOGUE], "oasst_messages": MESSAGES, "oasst_trees": [TREE]}
+
+
+def file(name: str, form: str) -> FileConversations:
+    return FileConversations.model_validate({"source": "file", "id": name, "format": form})
+
+
+def write(path: Path, rows: list[object]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_files_of_every_format_together(tmp_path: Path) -> None:
+    for form, rows in FORMATS.items():
+        write(tmp_path / f"{form}.jsonl", rows)
+    raw = Raw(sources=[file(f"{form}.jsonl", form) for form in FORMATS])
+    found, tallies = sources.read(raw, "es", tmp_path)
+    assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"]] * 3
+    assert [row.source for row in found] == [f"{form}.jsonl" for form in FORMATS]
+    assert len({row.id for row in found}) == 3
+    assert {name: str(tally) for name, tally in tallies.items()} == {
+        "messages.jsonl": "2 of 2",
+        "oasst_messages.jsonl": "2 of 3 (dropped: deleted 1)",
+        "oasst_trees.jsonl": "2 of 3 (dropped: deleted 1)",
+    }
+    assert set(FORMATS) == set(sources.READERS)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"messages": [}\n', ":1: not JSON (Expecting value at character 15); mend or delete the line"),
+        (f'{json.dumps(DIALOGUE)}\n{{"messages": []}}\n',
+         ":2: messages: empty conversation; add a message or delete the line"),
+        (None, ": cannot be read (No such file or directory); run the stage that makes it"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_named(tmp_path: Path, content: str | None, expected: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    if content:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        sources.read(Raw(sources=[file("mine.jsonl", "messages")]), "es", tmp_path)
+    assert caught.value.message == f"{path}{expected}"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set's folder as the hub has it: one JSONL file per split."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    folder = tmp_path / "someone--dialogues"
+    folder.mkdir()
+    write(folder / "train.jsonl", [DIALOGUE, {"messages": DIALOGUE["messages"][:1]}])
+    write(folder / "test.jsonl", [DIALOGUE])
+    return folder
+
+
+def hub_raw(folder: Path, *splits: str) -> Raw:
+    one = HubConversations(source="hub", id=str(folder), revision="0a1b", format="messages", split="train")
+    return Raw(sources=[one.model_copy(update={"split": split}) for split in splits])
+
+
+def test_splits_of_a_data_set(hub: Path) -> None:
+    found, tallies = sources.read(hub_raw(hub, "train", "test"), "es", hub)
+    assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"], ["Hola"], ["Hola", "Buenas"]]
+    assert {name: str(tally) for name, tally in tallies.items()} == {f"{hub} train": "3 of 3", f"{hub} test": "2 of 2"}
+
+
+def test_a_bad_row_of_a_data_set_is_named(hub: Path) -> None:
+    write(hub / "train.jsonl", [DIALOGUE, {"messages": []}])
+    with pytest.raises(BadInput) as caught:
+        sources.read(hub_raw(hub, "train"), "es", hub)
+    assert caught.value.message == f"{hub}: row 2: messages: empty conversation; add a message or delete the line"
+
+
+def test_a_split_that_is_not_there(hub: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        sources.read(hub_raw(hub, "trian"), "es", hub)
+    said = re.sub(r"\['\w+', '\w+'\]", "[...]", caught.value.message)
+    assert said == (
+        f'params.yaml: raw.sources: {hub} at 0a1b: Unknown split "trian". Should be one of [...].;'
+        " mend id, revision or split"
+    )

@@ -1,0 +1,115 @@
+"""Threads: what is cut, what falls, and which side of the split it is on."""
+
+from collections import Counter
+
+import pytest
+
+from mothertongue import threads
+from mothertongue.params import Threads
+from mothertongue.records import Conversation, Message, Thread
+
+SHARES = Threads(validation=0.2, test=0.3)
+ROLES = {"s": "system", "u": "user", "a": "assistant"}
+
+
+def conversation(*turns: str, identity: str = "a") -> Conversation:
+    """Turns as "u: Hola", "a: Buenas", "s: ..."."""
+    messages = [Message.model_validate({"role": ROLES[t[0]], "content": t[3:]}) for t in turns]
+    return Conversation(id=identity, source="s", messages=messages)
+
+
+def rows(count: int) -> list[Conversation]:
+    return [conversation(f"u: pregunta {n}", f"a: respuesta {n}", identity=f"{n:05}") for n in range(count)]
+
+
+def shown(row: Thread) -> str:
+    return " / ".join([*(f"{m.role[0]}: {m.content}" for m in row.prompt), f"-> {row.reference}"])
+
+
+@pytest.mark.parametrize(
+    ("turns", "found", "dropped"),
+    [
+        (("u: A", "a: b"), ["u: A / -> b"], {}),
+        (("u: A", "a: b", "u: C", "a: d"), ["u: A / -> b", "u: A / a: b / u: C / -> d"], {}),
+        (("s: S", "u: A", "a: b"), ["s: S / u: A / -> b"], {}),
+        (("u: A", "a: b", "u: C"), ["u: A / -> b"], {}),
+        (("u: A",), [], {}),
+        # the assistant speaks first, or twice
+        (("a: b", "u: C", "a: d"), ["a: b / u: C / -> d"], {"opening": 1}),
+        (("s: S", "a: b"), [], {"opening": 1}),
+        (("u: A", "a: b", "a: c"), ["u: A / -> b"], {"opening": 1}),
+        (("u: A", "a:   "), [], {"empty": 1}),
+    ],
+)
+def test_cutting(turns: tuple[str, ...], found: list[str], dropped: dict[str, int]) -> None:
+    cut, tally = threads.cut([conversation(*turns)], SHARES)
+    assert [shown(row) for row in cut] == found
+    assert +Counter(tally.dropped) == dropped
+    assert tally.taken == sum(turn[0] == "a" for turn in turns)
+    assert tally.kept == len(found)
+
+
+def side(opening: str) -> str:
+    return threads.split_of(conversation(f"u: {opening}"), SHARES)
+
+
+HELD_OUT = next(f"pregunta {n}" for n in range(100) if side(f"pregunta {n}") == "test")
+LEARNED = next(f"pregunta {n}" for n in range(100) if side(f"pregunta {n}") == "train")
+
+
+@pytest.mark.parametrize(
+    ("opening", "kept", "dropped"),
+    [(LEARNED, ["uno", "dos"], {"repeated": 1}), (HELD_OUT, ["uno"], {"repeated": 1, "repeated_held_out_prompt": 1})],
+)
+def test_branches(opening: str, kept: list[str], dropped: dict[str, int]) -> None:
+    """Two answers to one question are two things to learn, but one thing to measure."""
+    tree = [
+        conversation(f"u: {opening}", "a: uno", identity="1"),
+        conversation(f"u: {opening}", "a: uno", "u: Gracias", identity="2"),
+        conversation(f"u: {opening}", "a: dos", identity="3"),
+    ]
+    cut, tally = threads.cut(tree, SHARES)
+    assert [row.reference for row in cut] == kept
+    assert +Counter(tally.dropped) == dropped
+    assert tally.taken == 3
+
+
+@pytest.mark.parametrize(
+    "variant", ["PREGUNTA {}", " pregunta  {} ", "Pregunta\n{}"], ids=["letter case", "spaces", "line break"]
+)
+def test_the_same_opening_is_on_the_same_side(variant: str) -> None:
+    numbers = range(200)
+    assert [side(variant.format(n)) for n in numbers] == [side(f"pregunta {n}") for n in numbers]
+    assert len({side(f"pregunta {n}") for n in numbers}) == 3
+    # ... whatever the instructions before it and the turns after it
+    for n in numbers:
+        longer = conversation("s: Sé breve.", f"u: pregunta {n}", "a: Sí.", "u: Otra cosa")
+        assert threads.split_of(longer, SHARES) == side(f"pregunta {n}")
+
+
+def test_a_conversation_that_is_added_moves_no_other() -> None:
+    before, _ = threads.cut(rows(200), SHARES)
+    new = conversation("u: otra", "a: cosa", identity="00100b")
+    after, _ = threads.cut([new, *reversed(rows(200))], SHARES)
+    assert len(after) == len(before) + 1
+    assert [row for row in after if row.conversation != new.id] == before
+
+
+@pytest.mark.parametrize(
+    ("validation", "test"), [(0.2, 0.3), (0.0, 0.5), (0.5, 0.0), (0.0, 0.0)], ids=lambda share: f"{share}"
+)
+def test_shares(validation: float, test: float) -> None:
+    cut, _ = threads.cut(rows(2000), Threads(validation=validation, test=test))
+    counts = Counter(row.split for row in cut)
+    for split, share in (("validation", validation), ("test", test)):
+        # four standard deviations of a binomial count
+        assert abs(counts[split] - 2000 * share) <= 4 * (2000 * share * (1 - share)) ** 0.5
+    assert counts.total() == 2000
+
+
+def test_a_larger_test_share_only_adds_to_the_test_side() -> None:
+    small, large = (
+        {row.id for row in threads.cut(rows(300), Threads(validation=0.1, test=test))[0] if row.split == "test"}
+        for test in (0.2, 0.4)
+    )
+    assert small < large
