@@ -47,6 +47,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
         temporary.replace(path)
     except OSError as error:
+        if error.errno is None:  # a vendor's own, which is not about writing
+            raise
         raise _unwritable(path, error.strerror or str(error)) from error
     except Exception as error:
         # safetensors has an error of its own: "... No space left on device (os error 28)"

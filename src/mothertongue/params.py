@@ -105,7 +105,7 @@ class Threads(Section):
     """Shares of conversations that are kept out of training."""
 
     validation: Share
-    test: Share
+    test: Annotated[float, Field(gt=0, lt=1)]  # without held-out conversations nothing can be measured
 
 
 class Generator(Section):

@@ -24,7 +24,7 @@ class Transformers:
         logging.getLogger("transformers.generation").setLevel(logging.ERROR)
         gpu = torch.cuda.is_available()
         self.chat = chat
-        self.batch = 128 if gpu else 32
+        self.batch = 128  # a step of a quantised model costs much the same for one row and for many
         self._model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),

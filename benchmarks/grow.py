@@ -1,0 +1,60 @@
+"""Add one per cent of conversations, and count the calls made to models against the rows added.
+
+    python -m benchmarks.grow [--conversations 276]
+
+Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Threads, answers of every generator and
+verdicts of every judge are made from data/filtered.jsonl without its last per cent, and then with it, in a temporary
+folder with a sample store of its own.
+"""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from benchmarks.kill import ROOT, Place, asked
+from mothertongue import params
+
+
+def made(place: Place, lines: list[bytes]) -> dict[str, int]:
+    """Run the chain from filtered to scored; rows by stage and name."""
+    values, store = params.load(), place.root / "store"
+    filtered, threads, answers = (place.root / name for name in ("filtered.jsonl", "threads.jsonl", "generated"))
+    filtered.write_bytes(b"".join(lines))
+    place.run(store, "threads", filtered, threads, place.root / "threads.json")
+    for name in values.generated:
+        place.run(store, "generated", name, threads, ROOT / "models/base", answers / f"{name}.jsonl")
+    for name in values.scored:
+        out = place.root / f"scored/{name}.jsonl"
+        place.run(store, "scored", name, threads, answers, ROOT / "models/base", out, place.root / "scored.json")
+    files = [threads, *sorted(place.root.glob("generated/*.jsonl")), *sorted(place.root.glob("scored/*.jsonl"))]
+    return {f"{_stage(path)} {path.stem}": len(path.read_bytes().splitlines()) for path in files}
+
+
+def _stage(path: Path) -> str:
+    return path.parent.name if path.parent.name in ("generated", "scored") else ""
+
+
+@click.command(help=__doc__)
+@click.option("--conversations", type=int, help="Use only so many of data/filtered.jsonl.")
+def main(conversations: int | None) -> None:
+    """See the module."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place.made(folder)
+        lines = (ROOT / "data/filtered.jsonl").read_bytes().splitlines(keepends=True)[:conversations]
+        new = max(1, round(len(lines) / 100))
+        before = made(place, lines[:-new])
+        calls_before = asked(place.root / "store")
+        after = made(place, lines)
+        calls = asked(place.root / "store")
+    click.echo(f"{new} of {len(lines)} conversations added ({new / len(lines):.1%})")
+    click.echo(f"{'':24}{'rows before':>12}{'rows added':>12}{'calls before':>14}{'calls added':>13}")
+    for name, rows in after.items():
+        at_first = calls_before.get(name, 0)
+        click.echo(
+            f"{name.strip():24}{before[name]:12}{rows - before[name]:12}{at_first:14}{calls.get(name, 0) - at_first:13}"
+        )
+
+
+if __name__ == "__main__":
+    main()
