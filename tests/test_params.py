@@ -122,6 +122,7 @@ def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, n
          ("    - {name: reference_over_plain, chosen: best, rejected: worst, judge: chrf, min_margin: 1}\n"
          "adapter:\n"),
          "41: pairs.rules.1.name: 'reference_over_plain' names another rule; take another name"),
+        ("test: 0.3", "test: 0", "20: threads.test: input should be greater than 0, got 0"),
         ("test: 0.3", "test: 0.8", "18: threads: validation and test leave nothing to train on; make them smaller"),
         # no YAML at all
         ("adapter:\n", "adapter: [\n", "44: not YAML (expected ',' or ']', but got ':'); mend it"),
