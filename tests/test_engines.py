@@ -22,7 +22,7 @@ from mothertongue.errors import BadInput
 from mothertongue.files import weights_size
 from mothertongue.records import Message, Pair, Side, Thread, write_rows
 from mothertongue.sampling import Choose, Generate, Weigh, seed_of
-from mothertongue.sampling.transformers import Transformers, _Drawn
+from mothertongue.sampling.transformers import Transformers, _alike, _Drawn
 from mothertongue.sampling.vllm import VLLM
 
 pytestmark = pytest.mark.slow
@@ -131,6 +131,13 @@ def test_transformers_draws_a_text_from_its_seed_whatever_the_batch(engine: Tran
     for neighbours in (others[:9], greedy[:9]):
         assert engine.generate([*ours[:3], *neighbours])[:3] == alone
     assert engine.generate(others[:3]) != alone
+
+
+@pytest.mark.parametrize(
+    ("lengths", "groups"), [([], []), ([5], [[0]]), ([0, 0], [[0, 1]]), ([40, 90, 20, 41, 40], [[2, 0, 4], [3], [1]])]
+)
+def test_requests_of_like_length_share_a_batch(lengths: list[int], groups: list[list[int]]) -> None:
+    assert _alike(lengths) == groups
 
 
 def test_transformers_keeps_to_each_requests_own_length(engine: Transformers) -> None:

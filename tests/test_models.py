@@ -1,6 +1,7 @@
 """Model folders: where they come from, and those that cannot be used."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from mothertongue import models, prompts, sampling
 from mothertongue.errors import BadInput
-from mothertongue.params import Base, Folder, Model, Package
+from mothertongue.params import Base, Folder, Hub, Model, Package
 from mothertongue.sampling import Generate, Weigh
 from mothertongue.store import Store
 
@@ -66,6 +67,17 @@ def test_a_model_that_cannot_be_had(model: Model, expected: str) -> None:
     with pytest.raises(BadInput) as caught:
         models.located(model)
     assert caught.value.message == expected
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(BadInput) as caught:
+        models.located(Hub(source="hub", id="someone/some-model", revision="0123abc"))
+    assert re.fullmatch(
+        r"params.yaml: someone/some-model at 0123abc: Cannot find [^\n]+; mend id or revision", caught.value.message
+    )
 
 
 @pytest.mark.parametrize(

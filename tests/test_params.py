@@ -87,6 +87,8 @@ def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, n
         ("scheduler: cosine", "scheduler: cosin",
          "49: adapter.scheduler: input should be 'linear', 'cosine' or 'constant', got 'cosin'"),
         ("[nf4, int8]", "[nf4, int9]", "62: quantized.1: input should be 'nf4' or 'int8', got 'int9'"),
+        ("[nf4, int8]", "[]", "62: quantized: list should have at least 1 item after validation, not 0, got []"),
+        ("[nf4, int8]", "[nf4, nf4]", "62: quantized.1: 'nf4' stands there already; delete one"),
         ('language: "es"', "language: Spanish",
          "1: language: string should match pattern '^[a-z]{2,3}$', got 'Spanish'"),
         ("  plain: {", "  Plain: {",

@@ -106,6 +106,15 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str | None, expected: str)
     assert caught.value.message == f"{path}{expected}"
 
 
+def test_a_chain_of_replies_too_deep_to_follow(tmp_path: Path) -> None:
+    message = {"role": "prompter", "text": "Hola"}
+    rows = [{"message_id": str(n), "parent_id": str(n - 1) if n else None, **message} for n in range(5000)]
+    write(tmp_path / "deep.jsonl", rows)
+    with pytest.raises(BadInput) as caught:
+        sources.read(Raw(sources=[file("deep.jsonl", "oasst_messages")]), "es", tmp_path)
+    assert caught.value.message == "deep.jsonl: a chain of replies goes too deep to follow; cut it into several"
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data set's folder as the hub has it: one JSONL file per split."""

@@ -44,8 +44,8 @@ def test_lengths_are_of_the_longer_side_with_its_prompt() -> None:
 
 def test_all_pairs_fit(section: Callable[..., Adapter]) -> None:
     pairs = [pair(size) for size in range(1, 101)]
-    kept, report = training.fitting(pairs, section(max_length=107, max_cut=0.0), CHARACTERS)
-    assert kept == pairs
+    kept, report = training.fitting(pairs[::-1], section(max_length=107, max_cut=0.0), CHARACTERS)
+    assert kept == pairs  # the shortest first
     tokens = {"median": 58, "95th_percentile": 102, "longest": 107, "max_length": 107}
     assert report == {"pairs": 100, "left_out": 0, "tokens": tokens}
 

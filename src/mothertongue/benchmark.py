@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from mothertongue import memory
 from mothertongue.errors import BadInput
 from mothertongue.params import Dtype
 from mothertongue.records import Item, Row, read_rows
@@ -57,7 +58,8 @@ def measure(questions: list[Question], model: Path, dtype: Dtype) -> list[Item]:
             "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
             "metadata": {"version": VERSION},
         }
-        gpu = torch.cuda.is_available()
+        if not (gpu := torch.cuda.is_available()):
+            memory.keep_freed()
         language_model = HFLM(
             pretrained=str(model),
             dtype=dtype,

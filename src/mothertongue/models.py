@@ -14,18 +14,19 @@ KEPT = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt
 
 def fetch(params: Base, out: Path) -> None:
     """Write the model to adapt as a folder of safetensors with its tokenizer. Raises BadInput where there are none."""
-    with new_folder(out) as folder:
-        if isinstance(params.model, Package):
+    if isinstance(params.model, Package):
+        with new_folder(out) as folder:
             _from_gguf(params.model, params.dtype, folder)
-            return
-        place = located(params.model)
+        return
+    place = located(params.model)
+    with new_folder(out) as folder:
         for pattern in KEPT:
             for path in place.glob(pattern):
                 shutil.copyfile(path, folder / path.name)
 
 
 def located(model: Model) -> Path:
-    """The local folder of a hub or folder model, downloaded if need be. Raises BadInput without safetensors."""
+    """The local folder of a hub or folder model, downloaded if need be. Raises BadInput where it has no weights."""
     if isinstance(model, Package):
         raise BadInput(
             f"params.yaml: a packaged model ({model.id}) can only be base.model; name a hub model or a folder"
@@ -33,7 +34,12 @@ def located(model: Model) -> Path:
     if isinstance(model, Hub):
         from huggingface_hub import snapshot_download
 
-        place = Path(snapshot_download(model.id, revision=model.revision, allow_patterns=list(KEPT)))
+        try:
+            place = Path(snapshot_download(model.id, revision=model.revision, allow_patterns=list(KEPT)))
+        except (OSError, ValueError) as error:
+            raise BadInput(
+                f"params.yaml: {model.id} at {model.revision}: {' '.join(str(error).split())}; mend id or revision"
+            ) from error
     elif isinstance(model, Folder):
         place = Path(model.id)
     if not any(place.glob("*.safetensors")):

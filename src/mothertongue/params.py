@@ -199,7 +199,7 @@ class Params(Section):
     pairs: Pairs
     adapter: Adapter
     merged: Merged
-    quantized: list[Literal["nf4", "int8"]]
+    quantized: Annotated[list[Literal["nf4", "int8"]], Field(min_length=1)]  # dvc.yaml names them under metrics, too
     metrics: Metrics
 
 
@@ -283,6 +283,11 @@ def _wrong_names(params: Params) -> list[Mistake]:
     ]
     if params.threads.validation + params.threads.test >= 1:
         wrong.append((("threads",), "validation and test leave nothing to train on; make them smaller"))
+    wrong += [
+        (("quantized", number), f"{level!r} stands there already; delete one")
+        for number, level in enumerate(params.quantized)
+        if level in params.quantized[:number]
+    ]
     names = [rule.name for rule in params.pairs.rules]
     for number, rule in enumerate(params.pairs.rules):
         if rule.name in names[:number]:

@@ -12,7 +12,7 @@ from mothertongue.conversations import (
     from_oasst_trees,
 )
 from mothertongue.errors import BadInput
-from mothertongue.params import FileConversations, HubConversations, PackageConversations, Raw
+from mothertongue.params import Conversations, FileConversations, HubConversations, PackageConversations, Raw
 from mothertongue.records import Conversation, Tally, read_objects
 
 READERS = {"messages": from_messages, "oasst_trees": from_oasst_trees, "oasst_messages": from_oasst_messages}
@@ -23,20 +23,26 @@ def read(params: Raw, language: str, folder: Path) -> tuple[list[Conversation], 
     conversations: list[Conversation] = []
     tallies: dict[str, Tally] = {}
     for source in params.sources:
-        name = source.id
-        match source:
-            case PackageConversations():
-                found, tally = from_exchanges(source.id, _corpus(source, languages.corpus_folder(language)))
-            case HubConversations():
-                found, tally = READERS[source.format](source.id, _hub(source))
-                name = f"{source.id} {source.split}"
-            case FileConversations():
-                path = folder / source.id
-                rows = ((f"{path}:{number}", row) for number, row in read_objects(path))
-                found, tally = READERS[source.format](source.id, rows)
+        name = f"{source.id} {source.split}" if isinstance(source, HubConversations) else source.id
+        try:
+            found, tally = _read(source, language, folder)
+        except RecursionError as error:
+            raise BadInput(f"{name}: a chain of replies goes too deep to follow; cut it into several") from error
         conversations += found
         tallies[name] = tally
     return conversations, tallies
+
+
+def _read(source: Conversations, language: str, folder: Path) -> tuple[list[Conversation], Tally]:
+    match source:
+        case PackageConversations():
+            return from_exchanges(source.id, _corpus(source, languages.corpus_folder(language)))
+        case HubConversations():
+            return READERS[source.format](source.id, _hub(source))
+        case FileConversations():
+            path = folder / source.id
+            rows = ((f"{path}:{number}", row) for number, row in read_objects(path))
+            return READERS[source.format](source.id, rows)
 
 
 def _corpus(source: PackageConversations, folder: str) -> Iterator[tuple[str, object]]:

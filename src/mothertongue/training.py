@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mothertongue import memory
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file, new_folder
@@ -33,13 +34,14 @@ def lengths(pairs: Sequence[Pair], chat: Chat) -> list[int]:
 
 
 def fitting(pairs: Sequence[Pair], params: Adapter, chat: Chat) -> tuple[list[Pair], dict[str, Any]]:
-    """The pairs that fit into `max_length` whole, and a report of lengths in tokens.
+    """The pairs that fit into `max_length` whole, shortest first, and a report of lengths in tokens.
 
     A pair that does not fit is left out and counted, never cut: a cut answer has no end to learn. Raises BadInput when
     more than `max_cut` of them do not fit, or none is left.
     """
     sizes = lengths(pairs, chat)
-    kept = [pair for pair, size in zip(pairs, sizes, strict=True) if size <= params.max_length]
+    by_length = sorted(zip(sizes, pairs, strict=True), key=lambda sized: sized[0])
+    kept = [pair for size, pair in by_length if size <= params.max_length]
     if not pairs:
         raise BadInput(
             "data/pairs.jsonl: no pair to train on; loosen pairs.rules, see metrics/pairs.json for the reasons"
@@ -82,7 +84,8 @@ def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Ada
     from transformers import AutoModelForCausalLM, set_seed
     from trl import DPOConfig, DPOTrainer
 
-    gpu = torch.cuda.is_available()
+    if not (gpu := torch.cuda.is_available()):
+        memory.keep_freed()
     set_seed(seed)
     model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
     updates = math.ceil(math.ceil(len(train_pairs) / (params.batch * params.accumulation)) * params.epochs)

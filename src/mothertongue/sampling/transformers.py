@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mothertongue import memory
 from mothertongue.chat import Chat
 from mothertongue.params import Dtype
 from mothertongue.sampling import Choose, Generate, Text, Weigh
@@ -22,7 +23,8 @@ class Transformers:
         # int8 layers say at every call that they cast their inputs.
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         logging.getLogger("transformers.generation").setLevel(logging.ERROR)
-        gpu = torch.cuda.is_available()
+        if not (gpu := torch.cuda.is_available()):
+            memory.keep_freed()
         self.chat = chat
         self.batch = 128  # a step of a quantised model costs much the same for one row and for many
         self._model: Any = AutoModelForCausalLM.from_pretrained(
@@ -37,6 +39,12 @@ class Transformers:
 
     def generate(self, requests: Sequence[Generate]) -> list[Text]:
         """See sampling.Engine."""
+        said: dict[int, Text] = {}
+        for places in _alike([len(request.prompt) for request in requests]):
+            said |= zip(places, self._generate([requests[place] for place in places]), strict=True)
+        return [said[place] for place in range(len(requests))]
+
+    def _generate(self, requests: Sequence[Generate]) -> list[Text]:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
@@ -102,6 +110,16 @@ class Transformers:
         ids = [[*p, *r] if left else [*r, *p] for r, p in zip(rows, pads, strict=True)]
         mask = [[*z, *o] if left else [*o, *z] for o, z in zip(ones, zeros, strict=True)]
         return torch.tensor(ids).to(self._model.device), torch.tensor(mask).to(self._model.device)
+
+
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """Places of lengths, grouped so that a group's longest is at most twice its shortest: padding is computed, too."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
+        if not groups or lengths[place] > 2 * lengths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(place)
+    return groups
 
 
 class _Drawn:
