@@ -93,11 +93,15 @@ class Transformers:
             longest = max(1, TOKENS // len(rows[order[-1]][0]))
             part, order = order[-longest:], order[:-longest]
             ids, mask = self._padded([rows[place][0] for place in part], left=False)
+            ends = [len(rows[place][0]) for place in part]
+            starts = [end - rows[place][1] for end, place in zip(ends, part, strict=True)]
+            first = min(starts)  # no head for what comes before all answers
             with torch.inference_mode():
-                logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-                for place, row in zip(part, logits, strict=True):
-                    length, kept = len(rows[place][0]), rows[place][1]
-                    found[place] = torch.log_softmax(row[length - kept : length].float(), dim=-1).cpu()
+                logits = self._model(
+                    input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=ids.shape[1] - first
+                ).logits
+                for place, row, start, end in zip(part, logits, starts, ends, strict=True):
+                    found[place] = torch.log_softmax(row[start - first : end - first].float(), dim=-1).cpu()
         return (found[place] for place in range(len(rows)))
 
     def _padded(self, rows: Sequence[tuple[int, ...]], *, left: bool) -> tuple[Any, Any]:
