@@ -22,8 +22,8 @@ ASKED = "¿Dónde está la biblioteca?"
     ("turns", "reason"),
     [
         ((ASKED, "Está en la plaza mayor."), None),
-        ((ASKED, "Está.", "¿Dónde?", "En la plaza de España."), None),  # three words a turn on average
-        ((ASKED, "Está.", "¿Dónde?", "En la plaza mayor."), "too_short"),
+        ((ASKED, "Está en Madrid.", "¿Dónde?", "En la plaza de España."), None),
+        ((ASKED, "Está en la plaza mayor.", "¿Dónde?", "En Madrid."), "too_short"),  # each turn, not their mean
         ((ASKED,), "no_answer"),
         ((ASKED, "En Madrid."), "too_short"),
         ((ASKED, "   "), "too_short"),

@@ -34,7 +34,7 @@ def refusal(row: Conversation, params: Filtered, language: str) -> str | None:
     text = "\n".join(m.content for m in row.messages)
     if not answers:
         return "no_answer"
-    if sum(map(len, answers)) < params.min_words * len(answers):
+    if min(map(len, answers)) < params.min_words:  # each of them becomes an example
         return "too_short"
     if max(len(languages.words(m.content)) for m in row.messages) > params.max_words:
         return "too_long"

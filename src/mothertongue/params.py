@@ -96,7 +96,7 @@ class Filtered(Section):
     """What a conversation must have to be learned from."""
 
     min_language: Share  # probability of the language over the whole conversation
-    min_words: Annotated[int, Field(ge=1)]  # words of an assistant's turn, on average
+    min_words: Annotated[int, Field(ge=1)]  # words of the assistant's shortest turn
     max_words: Annotated[int, Field(ge=1)]  # words of the longest turn
     min_letters: Share  # letters among the characters that are not white space
 

@@ -40,8 +40,7 @@ def fitting(pairs: Sequence[Pair], params: Adapter, chat: Chat) -> tuple[list[Pa
     more than `max_cut` of them do not fit, or none is left.
     """
     sizes = lengths(pairs, chat)
-    by_length = sorted(zip(sizes, pairs, strict=True), key=lambda sized: sized[0])
-    kept = [pair for size, pair in by_length if size <= params.max_length]
+    kept = _shortest_first(pairs, sizes, params.max_length)
     if not pairs:
         raise BadInput(
             "data/pairs.jsonl: no pair to train on; loosen pairs.rules, see metrics/pairs.json for the reasons"
@@ -67,6 +66,11 @@ def fitting(pairs: Sequence[Pair], params: Adapter, chat: Chat) -> tuple[list[Pa
     return kept, report
 
 
+def _shortest_first(pairs: Sequence[Pair], sizes: Sequence[int], longest: int) -> list[Pair]:
+    ordered = sorted(zip(sizes, pairs, strict=True), key=lambda sized: sized[0])
+    return [pair for size, pair in ordered if size <= longest]
+
+
 def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Adapter, seed: int) -> dict[str, Any]:
     """Train on the pairs of split `train`, measure on `validation`; write the adapter, and its steps as CSV for plots.
 
@@ -76,8 +80,7 @@ def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Ada
     chat = Chat(base)
     train_pairs, report = fitting([p for p in pairs if p.split == "train"], params, chat)
     validation = [p for p in pairs if p.split == "validation"]
-    sizes = lengths(validation, chat)
-    validation = [p for p, size in zip(validation, sizes, strict=True) if size <= params.max_length]
+    validation = _shortest_first(validation, lengths(validation, chat), params.max_length)
 
     import torch
     from peft import LoraConfig
@@ -100,12 +103,12 @@ def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Ada
             warmup_steps=round(params.warmup * updates),
             num_train_epochs=params.epochs,
             per_device_train_batch_size=params.batch,
-            per_device_eval_batch_size=params.batch,
+            per_device_eval_batch_size=4 * params.batch,  # no gradients to hold, and the neighbours are of like length
             gradient_accumulation_steps=params.accumulation,
             max_length=params.max_length,
             # The frozen side is computed once, not once per epoch.
             precompute_ref_log_probs=True,
-            precompute_ref_batch_size=params.batch,
+            precompute_ref_batch_size=4 * params.batch,
             gradient_checkpointing=gpu,
             bf16=model.dtype == torch.bfloat16,
             use_cpu=not gpu,
