@@ -66,6 +66,19 @@ def test_the_digest_names_template_and_tokenizer(chat: Chat, tokenizer: Callable
     assert len(chat.digest) == 16
 
 
+@pytest.mark.parametrize(
+    ("settings", "ends"),
+    [("{}", ()), ('{"eos_token_id": null}', ()), ('{"eos_token_id": 7}', (7,)), ('{"eos_token_id": [8, 7]}', (7, 8))],
+)
+def test_a_turn_ends_with_what_the_model_says_ends_it(
+    tokenizer: Callable[..., Path], settings: str, ends: tuple[int, ...]
+) -> None:
+    folder = tokenizer()
+    eos = Chat(folder).tokenizer.eos_token_id
+    (folder / "generation_config.json").write_text(settings)
+    assert Chat(folder).ends == tuple(sorted({eos, *ends}))
+
+
 def test_a_tokenizer_without_template_is_refused(tokenizer: Callable[..., Path]) -> None:
     folder = tokenizer(template=None)
     with pytest.raises(BadInput) as caught:

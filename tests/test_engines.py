@@ -6,6 +6,7 @@ import multiprocessing
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from mothertongue.errors import BadInput
 from mothertongue.files import weights_size
 from mothertongue.records import Message, Pair, Side, Thread, write_rows
 from mothertongue.sampling import Choose, Generate, Weigh, seed_of
-from mothertongue.sampling.transformers import Transformers, _alike, _Drawn
+from mothertongue.sampling.transformers import Transformers, _alike, _Drawn, _shared
 from mothertongue.sampling.vllm import VLLM
 
 pytestmark = pytest.mark.slow
@@ -134,10 +135,59 @@ def test_transformers_draws_a_text_from_its_seed_whatever_the_batch(engine: Tran
 
 
 @pytest.mark.parametrize(
-    ("lengths", "groups"), [([], []), ([5], [[0]]), ([0, 0], [[0, 1]]), ([40, 90, 20, 41, 40], [[2, 0, 4], [3], [1]])]
+    ("lengths", "groups"),
+    [
+        ([], []),
+        ([5], [[0]]),
+        ([0, 0], [[0, 1]]),
+        ([40, 90, 20, 41, 40], [[2, 0, 4], [3], [1]]),
+        ([16384, 16384, 16385, 16384], [[0, 1], [3], [2]]),
+        ([40000, 40000], [[0], [1]]),
+    ],
 )
 def test_requests_of_like_length_share_a_batch(lengths: list[int], groups: list[list[int]]) -> None:
     assert _alike(lengths) == groups
+
+
+@pytest.mark.parametrize(
+    ("prompts", "shared"),
+    [
+        ([(1, 2, 3)], 0),  # alone, there is nobody to share with
+        ([(1, 2, 3), (1, 2, 4)], 2),
+        ([(1, 2, 3), (1, 2, 4), (1, 5)], 1),
+        ([(1, 2), (1, 2, 3), (1, 2, 4)], 1),  # each keeps a token of its own
+        ([(7,), (7,)], 0),
+        ([(1, 2), (3, 2)], 0),
+    ],
+)
+def test_what_prompts_share_is_computed_once(prompts: list[tuple[int, ...]], shared: int) -> None:
+    assert _shared(prompts) == shared
+
+
+def test_no_answer_depends_on_its_neighbours(engine: Transformers) -> None:
+    # Neighbours end before it, are longer, and share more or less of its beginning.
+    asked = _greedy(engine.chat)
+    together = engine.generate(asked)
+    assert len({text.tokens for text in together}) > 4
+    assert together == [engine.generate([request])[0] for request in asked]
+
+
+def test_a_models_own_settings_of_sampling_do_not_count(base: Path, engine: Transformers, tmp_path: Path) -> None:
+    folder = shutil.copytree(base, tmp_path / "own")
+    settings = {"do_sample": True, "temperature": 5.0, "repetition_penalty": 9.0}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    asked = _greedy(engine.chat)[:8]
+    assert Transformers(folder, "float32", engine.chat).generate(asked) == engine.generate(asked)
+
+
+def test_an_answer_ends_at_each_end_its_model_names(base: Path, engine: Transformers, tmp_path: Path) -> None:
+    request = next(r for r in _greedy(engine.chat) if engine.generate([r])[0].tokens > 5)
+    [start] = engine.generate([replace(request, max_tokens=2)])
+    folder = shutil.copytree(base, tmp_path / "ends")
+    token = engine.chat.tokenizer(start.text)["input_ids"][-1]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, token]}))
+    [ended] = Transformers(folder, "float32", Chat(folder)).generate([request])
+    assert (ended.finish, ended.tokens) == ("stop", 2)
 
 
 def test_transformers_keeps_to_each_requests_own_length(engine: Transformers) -> None:

@@ -1,6 +1,7 @@
 """One rendering of a conversation into token ids, for every engine and for training."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from mothertongue.records import Message
 
 
 class Chat:
-    """A model's tokenizer and chat template. `digest` names both, 16 hex digits."""
+    """A model's tokenizer and chat template; `digest` names both, 16 hex digits, and `ends` what ends a turn."""
 
     def __init__(self, model: Path) -> None:
         from transformers import AutoTokenizer
@@ -22,6 +23,7 @@ class Chat:
             raise BadInput(f"{model}: the tokenizer has no chat template; take an instruction-tuned model")
         vocabulary = self.tokenizer.backend_tokenizer.to_str()
         self.digest = hashlib.sha256(f"{template}\0{vocabulary}".encode()).hexdigest()[:16]
+        self.ends = _ends(model, self.tokenizer.eos_token_id)
         # The tokenizer's own list names only those with a role; Llama 3's headers, say, are not on it.
         added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         special = sorted(added.union(self.tokenizer.all_special_tokens), key=len, reverse=True)
@@ -59,3 +61,11 @@ class Chat:
             self.cleaned(messages), add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
         )
         return tuple(ids["input_ids"])
+
+
+def _ends(model: Path, eos: int) -> tuple[int, ...]:
+    """The tokenizer's end token and those of generation_config.json: Gemma's turns end with another than its texts."""
+    path = model / "generation_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    named = settings.get("eos_token_id") or []
+    return tuple(sorted({eos, *(named if isinstance(named, list) else [named])}))

@@ -31,6 +31,8 @@ class VLLM:
             model=str(folder),
             dtype=dtype,
             seed=0,
+            # Nothing of the folder's own settings, which may bound or punish what is asked for.
+            generation_config="vllm",
             enforce_eager=not gpu,
             trust_remote_code=False,
             # Cached prefixes would make a batch's numbers depend on the batches before it.
@@ -51,7 +53,7 @@ class VLLM:
                 temperature=r.temperature,
                 top_p=r.top_p,
                 seed=r.seed if r.temperature else None,
-                stop_token_ids=[self.chat.tokenizer.eos_token_id],
+                stop_token_ids=list(self.chat.ends),
             )
             for r in requests
         ]
