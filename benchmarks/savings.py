@@ -1,9 +1,10 @@
-"""What two measures save on a CPU: freed memory that stays with the process, and answers in groups of like length.
+"""What each measure for speed saves on a CPU: seconds with it taken away, against seconds with all of them.
 
-    python -m benchmarks.savings [--pairs 24] [--tokens 24]
+    python -m benchmarks.savings [--pairs 24] [--tokens 32]
 
-Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Each side runs in a process of its own,
-the baseline with the one measure taken away.
+Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Each side runs in a process of its own.
+freed: freed memory stays with the process. groups: answers in groups of like length. ended: answers that have ended
+leave the batch. beginning: what all prompts begin with is computed once. attention: not fused in decoding.
 """
 
 import json
@@ -19,7 +20,7 @@ import click
 from mothertongue import memory, params, training
 from mothertongue.chat import Chat
 from mothertongue.records import Pair, Thread, read_rows
-from mothertongue.sampling import Generate, transformers
+from mothertongue.sampling import Generate, Weigh, transformers
 
 BASE = Path("models/base")
 
@@ -48,35 +49,66 @@ def answer(tokens: int) -> object:
     return time.perf_counter() - begin, sum(text.tokens for text in said)
 
 
-SIDES: dict[str, Callable[[int], object]] = {"train": train, "answer": answer}
+def weigh(pairs: int) -> object:
+    """Seconds of the log-probabilities of both sides of held-out pairs, and their rounded sum."""
+    chat = Chat(BASE)
+    rows = [pair for pair in read_rows(Path("data/pairs.jsonl"), Pair) if pair.split == "test"][:pairs]
+    requests = [Weigh(*chat.answered(row.prompt, side.text)) for row in rows for side in (row.chosen, row.rejected)]
+    engine = transformers.Transformers(BASE, params.load().base.dtype, chat)
+    engine.weigh(requests[:2])
+    begin = time.perf_counter()
+    said = engine.weigh(requests)
+    return time.perf_counter() - begin, round(sum(map(sum, said)))
+
+
+def fuse_attention() -> None:
+    """Leave each model the attention it was opened with."""
+    from transformers import PreTrainedModel
+
+    PreTrainedModel.set_attn_implementation = lambda *_: None
+
+
+SIDES: dict[str, Callable[[int], object]] = {"train": train, "answer": answer, "weigh": weigh}
+TAKEN_AWAY: dict[str, Callable[[], object]] = {
+    "nothing": lambda: None,
+    "freed": lambda: setattr(memory, "keep_freed", lambda: None),
+    "groups": lambda: setattr(transformers, "_alike", lambda lengths: [list(range(len(lengths)))]),
+    "ended": lambda: setattr(transformers, "STEPS", 10**6),
+    "beginning": lambda: setattr(transformers, "_shared", lambda _: 0),
+    "attention": fuse_attention,
+}
+MEASURES = {
+    "train": ["freed"],
+    "answer": ["freed", "groups", "ended", "beginning", "attention"],
+    "weigh": ["freed", "beginning"],
+}
 
 
 @click.command(help=__doc__)
-@click.option("--pairs", default=24, show_default=True, help="How many pairs to train on.")
-@click.option("--tokens", default=24, show_default=True, help="How long an answer may be.")
+@click.option("--pairs", default=24, show_default=True, help="How many pairs to train on and to weigh.")
+@click.option("--tokens", default=32, show_default=True, help="How long an answer may be.")
 @click.option("--side", nargs=3, hidden=True, help="What a process of its own is to do.")
 def main(pairs: int, tokens: int, side: tuple[str, str, str] | None) -> None:
     """See the module."""
     if side:
         what, without, size = side
-        if without == "freed":
-            memory.keep_freed = lambda: None
-        if without == "groups":
-            transformers._alike = lambda lengths: [list(range(len(lengths)))]
+        TAKEN_AWAY[without]()
         click.echo(json.dumps(SIDES[what](int(size))))
         return
-    for what, measure, size in (("train", "freed", pairs), ("answer", "freed", tokens), ("answer", "groups", tokens)):
-        seconds, ends = {}, {}
-        for without in (measure, "nothing"):
-            command = [sys.executable, "-m", "benchmarks.savings", "--side", what, without, str(size)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
-            seconds[without], ends[without] = json.loads(done.stdout.splitlines()[-1])
-        ratio = seconds[measure] / seconds["nothing"]
-        same = "the same end" if ends[measure] == ends["nothing"] else f"ends {ends}"
-        click.echo(
-            f"{what}: {seconds[measure]:.1f} s without {measure}, {seconds['nothing']:.1f} s with:"
-            f" {ratio:.2f} times as fast, {same}"
-        )
+    for what, measures in MEASURES.items():
+        size = tokens if what == "answer" else pairs
+        baseline, end = _measured(what, "nothing", size)
+        click.echo(f"{what}: {baseline:.1f} s with all measures, end {end}")
+        for without in measures:
+            seconds, other = _measured(what, without, size)
+            click.echo(f"{what}: {seconds:.1f} s without {without}, {seconds / baseline:.2f} times that, end {other}")
+
+
+def _measured(what: str, without: str, size: int) -> tuple[float, object]:
+    command = [sys.executable, "-m", "benchmarks.savings", "--side", what, without, str(size)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+    seconds, end = json.loads(done.stdout.splitlines()[-1])
+    return seconds, end
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One rendering for every engine: prompts, answers, and text that cannot pose as a control token."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,15 +69,41 @@ def test_the_digest_names_template_and_tokenizer(chat: Chat, tokenizer: Callable
 
 @pytest.mark.parametrize(
     ("settings", "ends"),
-    [("{}", ()), ('{"eos_token_id": null}', ()), ('{"eos_token_id": 7}', (7,)), ('{"eos_token_id": [8, 7]}', (7, 8))],
+    [
+        ("{}", ()),
+        ('{"eos_token_id": null}', ()),
+        ('{"eos_token_id": 0}', (0,)),
+        ('{"eos_token_id": [8, 7]}', (7, 8)),
+    ],
 )
 def test_a_turn_ends_with_what_the_model_says_ends_it(
     tokenizer: Callable[..., Path], settings: str, ends: tuple[int, ...]
 ) -> None:
+    for name in ("config.json", "generation_config.json"):
+        folder = tokenizer()
+        (folder / name).write_text(settings)
+        chat = Chat(folder)
+        assert chat.ends == tuple(sorted({chat.tokenizer.eos_token_id, *ends}))
+        for end in chat.ends:
+            assert chat.decode([*chat.tokenizer.encode("Hola"), end]) == "Hola"
+
+
+def test_settings_of_generation_go_before_those_of_the_model(tokenizer: Callable[..., Path]) -> None:
     folder = tokenizer()
-    eos = Chat(folder).tokenizer.eos_token_id
-    (folder / "generation_config.json").write_text(settings)
-    assert Chat(folder).ends == tuple(sorted({eos, *ends}))
+    (folder / "config.json").write_text('{"eos_token_id": 9}')
+    (folder / "generation_config.json").write_text('{"eos_token_id": 8}')
+    assert 9 not in Chat(folder).ends
+
+
+def test_a_model_without_an_end_is_refused(tokenizer: Callable[..., Path]) -> None:
+    folder = tokenizer()
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "eos_token"}))
+    with pytest.raises(BadInput) as caught:
+        Chat(folder)
+    assert caught.value.message == (
+        f"{folder}: neither tokenizer nor generation_config.json names an end token; add eos_token_id"
+    )
 
 
 def test_a_tokenizer_without_template_is_refused(tokenizer: Callable[..., Path]) -> None:

@@ -44,8 +44,8 @@ def test_lengths_are_of_the_longer_side_with_its_prompt() -> None:
 
 def test_all_pairs_fit(section: Callable[..., Adapter]) -> None:
     pairs = [pair(size) for size in range(1, 101)]
-    kept, report = training.fitting(pairs[::-1], section(max_length=107, max_cut=0.0), CHARACTERS)
-    assert kept == pairs  # the shortest first
+    kept, report = training.fitting(pairs, section(max_length=107, max_cut=0.0), CHARACTERS)
+    assert kept == pairs[::-1]  # the longest first
     tokens = {"median": 58, "95th_percentile": 102, "longest": 107, "max_length": 107}
     assert report == {"pairs": 100, "left_out": 0, "tokens": tokens}
 
@@ -53,7 +53,7 @@ def test_all_pairs_fit(section: Callable[..., Adapter]) -> None:
 def test_what_does_not_fit_is_left_out_whole_and_counted(section: Callable[..., Adapter]) -> None:
     pairs = [pair(size) for size in range(1, 101)]
     kept, report = training.fitting(pairs, section(max_length=102, max_cut=0.05), CHARACTERS)
-    assert kept == pairs[:95]
+    assert kept == pairs[:95][::-1]
     assert (report["pairs"], report["left_out"], report["tokens"]["longest"]) == (100, 5, 107)
 
 

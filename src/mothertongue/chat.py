@@ -53,7 +53,8 @@ class Chat:
         return prompt[:shared], whole[shared:]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids, control tokens left out."""
+        """Text of generated ids, their end and control tokens left out."""
+        ids = ids[:-1] if ids and ids[-1] in self.ends else ids
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> tuple[int, ...]:
@@ -63,9 +64,14 @@ class Chat:
         return tuple(ids["input_ids"])
 
 
-def _ends(model: Path, eos: int) -> tuple[int, ...]:
-    """The tokenizer's end token and those of generation_config.json: Gemma's turns end with another than its texts."""
-    path = model / "generation_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    named = settings.get("eos_token_id") or []
-    return tuple(sorted({eos, *(named if isinstance(named, list) else [named])}))
+def _ends(model: Path, eos: int | None) -> tuple[int, ...]:
+    """The tokenizer's end token and those of the model's settings: Gemma's turns end with another than its texts."""
+    found = {eos}
+    for path in (model / "generation_config.json", model / "config.json"):
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if (named := settings.get("eos_token_id")) is not None:
+            found |= set(named if isinstance(named, list) else [named])
+            break
+    if not (ends := sorted(token for token in found if token is not None)):
+        raise BadInput(f"{model}: neither tokenizer nor generation_config.json names an end token; add eos_token_id")
+    return tuple(ends)

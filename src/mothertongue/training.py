@@ -34,13 +34,13 @@ def lengths(pairs: Sequence[Pair], chat: Chat) -> list[int]:
 
 
 def fitting(pairs: Sequence[Pair], params: Adapter, chat: Chat) -> tuple[list[Pair], dict[str, Any]]:
-    """The pairs that fit into `max_length` whole, shortest first, and a report of lengths in tokens.
+    """The pairs that fit into `max_length` whole, longest first, and a report of lengths in tokens.
 
     A pair that does not fit is left out and counted, never cut: a cut answer has no end to learn. Raises BadInput when
     more than `max_cut` of them do not fit, or none is left.
     """
     sizes = lengths(pairs, chat)
-    kept = _shortest_first(pairs, sizes, params.max_length)
+    kept = _longest_first(pairs, sizes, params.max_length)
     if not pairs:
         raise BadInput(
             "data/pairs.jsonl: no pair to train on; loosen pairs.rules, see metrics/pairs.json for the reasons"
@@ -66,8 +66,9 @@ def fitting(pairs: Sequence[Pair], params: Adapter, chat: Chat) -> tuple[list[Pa
     return kept, report
 
 
-def _shortest_first(pairs: Sequence[Pair], sizes: Sequence[int], longest: int) -> list[Pair]:
-    ordered = sorted(zip(sizes, pairs, strict=True), key=lambda sized: sized[0])
+def _longest_first(pairs: Sequence[Pair], sizes: Sequence[int], longest: int) -> list[Pair]:
+    """Neighbours are of like length; and memory that is freed fits what follows, where growing rows never find it."""
+    ordered = sorted(zip(sizes, pairs, strict=True), key=lambda sized: -sized[0])
     return [pair for size, pair in ordered if size <= longest]
 
 
@@ -80,7 +81,7 @@ def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Ada
     chat = Chat(base)
     train_pairs, report = fitting([p for p in pairs if p.split == "train"], params, chat)
     validation = [p for p in pairs if p.split == "validation"]
-    validation = _shortest_first(validation, lengths(validation, chat), params.max_length)
+    validation = _longest_first(validation, lengths(validation, chat), params.max_length)
 
     import torch
     from peft import LoraConfig

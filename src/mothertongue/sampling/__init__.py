@@ -73,6 +73,9 @@ class Engine(Protocol):
 EngineName = Literal["vllm", "transformers"]
 
 
+REVISION = 2  # of the rooms below: raise it when one answers otherwise than before, so that nothing old is found
+
+
 def preferred() -> EngineName:
     """vLLM where it is installed, else transformers."""
     return "vllm" if util.find_spec("vllm") else "transformers"
@@ -97,7 +100,7 @@ class Model:
         self.identity = {
             "weights": _weights_digest(folder),
             "chat": self.chat.digest,
-            "engine": f"{engine} {version}",
+            "engine": f"{engine} {version} r{REVISION}",
             "dtype": dtype,
         }
 

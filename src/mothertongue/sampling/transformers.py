@@ -21,12 +21,14 @@ class Transformers:
 
     def __init__(self, folder: Path, dtype: Dtype, chat: Chat) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, GenerationConfig
+        from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
+        from transformers.cache_utils import DynamicLayer
 
         # int8 layers say at every call that they cast their inputs.
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         logging.getLogger("transformers.generation").setLevel(logging.ERROR)
-        if not (gpu := torch.cuda.is_available()):
+        self._gpu = torch.cuda.is_available()
+        if not self._gpu:
             memory.keep_freed()
         self.chat = chat
         self.batch = 128  # a step of a quantised model costs much the same for one row and for many
@@ -35,9 +37,7 @@ class Transformers:
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
-            device_map="cuda" if gpu else None,
-            # On a CPU, the fused attention takes half of a decoding step.
-            attn_implementation="sdpa" if gpu else "eager",
+            device_map="cuda" if self._gpu else None,
         ).eval()
         tokenizer = chat.tokenizer
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -45,6 +45,10 @@ class Transformers:
         self._model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=list(chat.ends), pad_token_id=self._pad, return_dict_in_generate=True
         )
+
+        # Sliding windows count padding, and recurrent layers cannot go on from a shared beginning.
+        layers = DynamicCache(config=self._model.config).layers
+        self._shares = all(type(layer) is DynamicLayer for layer in layers)
 
     def generate(self, requests: Sequence[Generate]) -> list[Text]:
         """See sampling.Engine."""
@@ -59,12 +63,13 @@ class Transformers:
 
         ends = self.chat.ends
         prompts = [r.prompt for r in requests]
-        shared = _shared(prompts)
+        shared = _shared(prompts) if self._shares else 0
         cache = self._begun(prompts[0][:shared], len(prompts))
         ids, mask = self._padded(prompts, shared, left=True)
         drawn = _Drawn(requests)
         rows: list[list[int]] = [[] for _ in requests]
         going = list(range(len(requests)))
+        attention = self._model.config._attn_implementation
         while going:
             most = max(requests[place].max_tokens - len(rows[place]) for place in going)
             with torch.inference_mode():
@@ -72,20 +77,25 @@ class Transformers:
                     input_ids=ids,
                     attention_mask=mask,
                     past_key_values=cache,
-                    max_new_tokens=min(STEPS, most),
+                    max_new_tokens=min(STEPS, most) if rows[going[0]] else 1,  # at first the prompt, alone
                     logits_processor=LogitsProcessorList([drawn]) if drawn.needed else None,
                 )
             for place, said in zip(going, output.sequences[:, ids.shape[1] :].tolist(), strict=True):
                 room = requests[place].max_tokens - len(rows[place])
                 end = next((at for at, token in enumerate(said, start=1) if token in ends), len(said))
                 rows[place] += said[: min(end, room)]
+            cache, ids = output.past_key_values, output.sequences
+            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
             goes_on = [rows[place][-1] not in ends and len(rows[place]) < requests[place].max_tokens for place in going]
-            keep = torch.tensor(goes_on, device=ids.device)
-            cache, ids = output.past_key_values, output.sequences[keep]
-            cache.batch_select_indices(keep)
-            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)[keep]
-            drawn.keep(goes_on)
-            going = list(compress(going, goes_on))
+            if not all(goes_on):
+                left = torch.tensor(goes_on, device=ids.device).nonzero()[:, 0]
+                cache.reorder_cache(left)
+                ids, mask = ids[left], mask[left]
+                drawn.keep(goes_on)
+                going = list(compress(going, goes_on))
+            if not self._gpu:
+                self._model.set_attn_implementation("eager")  # fused attention would be half of a step on a CPU
+        self._model.set_attn_implementation(attention)
         return [Text(self.chat.decode(row), len(row), "stop" if row[-1] in ends else "length") for row in rows]
 
     def choose(self, requests: Sequence[Choose]) -> list[list[float]]:
@@ -107,7 +117,8 @@ class Transformers:
         import torch
 
         starts = [len(row) - len(asked) for row, asked in zip(rows, wanted, strict=True)]
-        shared = _shared([row[: start + 1] for row, start in zip(rows, starts, strict=True)])
+        prompts = [row[: start + 1] for row, start in zip(rows, starts, strict=True)]
+        shared = _shared(prompts) if self._shares else 0
         order = sorted(range(len(rows)), key=lambda place: (len(rows[place]), place))
         found: dict[int, list[list[float]]] = {}
         while order:
@@ -138,7 +149,7 @@ class Transformers:
         with torch.inference_mode():
             asked = torch.tensor([ids]).to(self._model.device)
             cache = self._model(input_ids=asked, use_cache=True, logits_to_keep=1).past_key_values
-        cache.batch_repeat_interleave(n)
+        cache.reorder_cache(torch.zeros(n, dtype=torch.long, device=self._model.device))
         return cache
 
     def _padded(self, rows: Sequence[tuple[int, ...]], shared: int, *, left: bool) -> tuple[Any, Any]:

@@ -31,8 +31,6 @@ class VLLM:
             model=str(folder),
             dtype=dtype,
             seed=0,
-            # Nothing of the folder's own settings, which may bound or punish what is asked for.
-            generation_config="vllm",
             enforce_eager=not gpu,
             trust_remote_code=False,
             # Cached prefixes would make a batch's numbers depend on the batches before it.
