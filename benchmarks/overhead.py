@@ -63,7 +63,7 @@ def main(threads: int, repeats: int) -> None:
                     temperature=request.temperature,
                     top_p=request.top_p,
                     seed=request.seed,
-                    stop_token_ids=[model.chat.tokenizer.eos_token_id],
+                    stop_token_ids=list(model.chat.ends),
                 )
                 for request in engine.asked
             ]
