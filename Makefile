@@ -30,6 +30,7 @@ help:  ## this list
 	@echo 'ARGS="..." is handed on: make repro ARGS="-s adapter", make test ARGS="-k pairs", make lock ARGS="--upgrade-package trl"'
 
 repro: $(STAMP)  ## conversations to a measured, quantised model; only what changed is computed again
+	@$(JOB) python -m mothertongue.params
 	$(JOB) dvc repro $(ARGS)
 
 test: $(STAMP)  ## all tests, those with the real engines too

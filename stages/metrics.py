@@ -43,7 +43,7 @@ def main(suite: str, folder: Path, base: Path, data: Path, out: Path) -> None:
     write_rows(out.with_suffix(".items.jsonl"), items)
     write_json(out.with_suffix(".json"), {"figures": {name: f.model_dump() for name, f in figures.items()}})
     said = ", ".join(f"{name} {f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for name, f in figures.items())
-    click.echo(f"{out}: {said or f'nothing to measure in language {values.language!r}: data/suites has no such items'}")
+    click.echo(f"{out}: {said or f'nothing to measure, {data} holds no such items in language {values.language!r}'}")
 
 
 if __name__ == "__main__":

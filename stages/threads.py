@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from mothertongue import params, threads
+from mothertongue.errors import BadInput
 from mothertongue.records import Conversation, read_rows, write_json, write_rows
 
 
@@ -19,8 +20,11 @@ def main(filtered: Path, out: Path, report: Path) -> None:
     OUT gets one thread a line with its split, drawn by section `threads` of params.yaml; REPORT counts what fell.
     """
     rows, tally = threads.cut(read_rows(filtered, Conversation), params.load().threads)
-    write_rows(out, rows)
     splits = dict(sorted(Counter(row.split for row in rows).items()))
+    for split in ("train", "test"):
+        if split not in splits:
+            raise BadInput(f"{filtered}: no thread of split {split} ({tally}); add conversations or loosen filtered")
+    write_rows(out, rows)
     write_json(report, {**tally.model_dump(), "splits": splits})
     click.echo(f"{out}: answers {tally}; " + ", ".join(f"{split} {count}" for split, count in splits.items()))
 

@@ -26,8 +26,19 @@ def test_a_prompt_ends_where_the_assistant_begins(chat: Chat) -> None:
 def test_an_answer_has_its_end(chat: Chat) -> None:
     prompt, answer = chat.answered(ASKED, "Muy bien.")
     assert prompt == chat.prompt(ASKED)
-    assert read(chat, answer) == "Muy bien.<|im_end|>\n"
+    assert read(chat, answer) == "Muy bien.<|im_end|>"
     assert chat.decode(answer) == "Muy bien."
+
+
+def test_what_a_template_writes_after_the_end_is_trained_on_but_not_part_of_the_answer(chat: Chat) -> None:
+    prompt, rest = chat.rendered(ASKED, "Muy bien.")
+    assert prompt == chat.prompt(ASKED)
+    assert read(chat, rest) == "Muy bien.<|im_end|>\n"
+
+
+def test_an_answer_whose_end_the_template_does_not_write_is_whole(tokenizer: Callable[..., Path]) -> None:
+    chat = Chat(tokenizer(template="{% for m in messages %}{{ m.content }}~{% endfor %}"))
+    assert read(chat, chat.answered(ASKED, "Muy bien.")[1]) == "Muy bien.~"
 
 
 def test_an_answer_starts_where_the_template_begins_to_differ(tokenizer: Callable[..., Path]) -> None:
@@ -36,7 +47,7 @@ def test_an_answer_starts_where_the_template_begins_to_differ(tokenizer: Callabl
     prompt, answer = chat.answered(ASKED, "Muy bien.")
     assert read(chat, chat.prompt(ASKED)) == f"{RENDERED}<think>"
     assert read(chat, prompt) == RENDERED
-    assert read(chat, answer) == "Muy bien.<|im_end|>\n"
+    assert read(chat, answer) == "Muy bien.<|im_end|>"
 
 
 @pytest.mark.parametrize(

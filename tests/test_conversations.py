@@ -102,6 +102,13 @@ def test_exchanges() -> None:
     assert tally == Tally(taken=3, kept=3, dropped={})
 
 
+@pytest.mark.parametrize("row", [[], ["Hola", 5], "Hola", {"a": "Hola"}, None], ids=repr)
+def test_what_is_no_list_of_sentences_is_dropped_and_counted(row: object) -> None:
+    found, tally = conversations.from_exchanges("s", numbered([["Hola", "Buenas"], row]))
+    assert spoken(found) == ["Hola>Buenas"]
+    assert tally == Tally(taken=3, kept=2, dropped={"not_a_list_of_sentences": 1})
+
+
 def test_ids_depend_on_source_and_content_alone() -> None:
     rows = [{"messages": [{"role": "user", "content": "u"}]}]
     (one,), (again, two), (other,) = (
@@ -125,10 +132,6 @@ ROLE = "input should be 'prompter' or 'assistant'"
         (conversations.from_messages, [{"messages": [{"role": "user"}]}], "1: messages.0.content: missing; add it"),
         (conversations.from_messages, [{"messages": "Hola"}],
          '1: messages: input should be a valid array, got "Hola"; mend the row'),
-        (conversations.from_exchanges, [["Hola"], []],
-         "2: not a list of sentences; write one conversation as a list of strings"),
-        (conversations.from_exchanges, [["Hola", 5]],
-         "1: not a list of sentences; write one conversation as a list of strings"),
         (conversations.from_oasst_messages, [flat("A", None), flat("b", "A", role="bot")],
          f'2: role: {ROLE}, got "bot"; mend the row'),
         (conversations.from_oasst_trees, nested([flat("A", None), flat("b", "A", role="bot")]),

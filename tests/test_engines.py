@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import stages.adapter
 import stages.base
 import stages.scored
-from mothertongue import models, params, sampling, training, weights
+from mothertongue import benchmark, models, params, sampling, training, weights
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import weights_size
@@ -545,7 +545,7 @@ def test_base_refuses_a_model_without_safetensors(workplace: Path) -> None:
 def test_scored_refuses_a_judge_that_splits_scores(workplace: Path) -> None:
     judge = toy.model(workplace / "base", split_digits=True)
     toy.write_params(workplace / "params.yaml", judge)
-    threads = [Thread(id="1", conversation="1", split="train", prompt=_turns()[0][:1], reference="Sí.")]
+    threads = [Thread(id="1", conversation="1", group="1", split="train", prompt=_turns()[0][:1], reference="Sí.")]
     write_rows(workplace / "threads.jsonl", threads)
     generators = params.load().generated
     for generator in generators:
@@ -566,3 +566,39 @@ def test_adapter_refuses_to_train_on_nothing(workplace: Path, base: Path, splits
         "Error: data/pairs.jsonl: no pair to train on; loosen pairs.rules, see metrics/pairs.json for the reasons\n"
     )
     assert list(workplace.glob("out*/*")) == [workplace / "out/earlier"]
+
+
+# lm-eval
+
+
+def _questions() -> list[benchmark.Question]:
+    """Choices of unlike length in characters and in bytes."""
+    words = ["sí", "ñandúes", "no", "aérea", "pingüino", "casa", "él", "último", "mañana por la mañana"]
+    return [
+        benchmark.Question(
+            id=str(n), language="es", topic="t", question=f"¿{word}?", answer=n % 4,
+            choices=[words[(n * step + step) % len(words)] for step in (1, 2, 4, 5)],
+        )
+        for n, word in enumerate(words)
+    ]  # fmt: skip
+
+
+def test_questions_are_answered_by_likelihood_and_by_likelihood_per_byte(base: Path, engine: Transformers) -> None:
+    questions, ids = _questions(), engine.chat.tokenizer
+    expected = {}
+    for question in questions:
+        asked = ids(question.question + "\n")["input_ids"]
+        whole = [ids(f"{question.question}\n{choice}")["input_ids"] for choice in question.choices]
+        logs = [sum(row) for row in engine.weigh([Weigh(tuple(asked), tuple(row[len(asked) :])) for row in whole])]
+        for figure, scores in (
+            ("accuracy", logs),
+            (
+                "accuracy_per_byte",
+                [log / len(choice.encode()) for log, choice in zip(logs, question.choices, strict=True)],
+            ),
+        ):
+            expected[question.id, figure] = [float(scores.index(max(scores)) == question.answer)]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        items = pool.submit(benchmark.measure, questions, base, "float32").result()
+    assert {(item.id, item.figure): item.values for item in items} == expected
+    assert {values[0] for values in expected.values()} == {0.0, 1.0}

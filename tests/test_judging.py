@@ -42,7 +42,7 @@ def test_no_probability_has_no_score() -> None:
 
 def thread(identity: str, *turns: str, reference: str = "Está en la plaza.") -> Thread:
     prompt = [Message(role="assistant" if i % 2 else "user", content=turn) for i, turn in enumerate(turns)]
-    return Thread(id=identity, conversation="c", split="train", prompt=prompt, reference=reference)
+    return Thread(id=identity, conversation="c", group="g", split="train", prompt=prompt, reference=reference)
 
 
 def answer(identity: str, of: str, text: str) -> Answer:

@@ -77,3 +77,11 @@ def test_the_language_of_a_text(text: str, code: str) -> None:
 def test_a_text_without_letters_is_in_no_language(text: str) -> None:
     assert not any(languages.is_in(text, code) for code in languages.LANGUAGES)
     assert languages.scores(text) == ()
+
+
+def test_the_whole_of_a_long_text_counts() -> None:
+    opening = "Buenos días a todos, hoy quiero hablar de la biblioteca de nuestra pequeña ciudad. "
+    text = opening + "The library opens at nine and everybody in the town is welcome to read there all day. " * 6
+    assert len(opening) > 80
+    assert languages.is_in(opening, "es")
+    assert languages.is_in(text, "en")

@@ -100,7 +100,7 @@ def test_equal_scores_are_settled_by_id() -> None:
 
 
 ASKED = [Message(role="user", content="¿Dónde?")]
-THREAD = Thread(id="t", conversation="c", split="train", prompt=ASKED, reference=TEXTS["reference"])
+THREAD = Thread(id="t", conversation="c", group="g", split="train", prompt=ASKED, reference=TEXTS["reference"])
 
 
 def answer(generator: str, thread: str = "t") -> Answer:

@@ -73,6 +73,7 @@ def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, n
         ("  beta: 0.1", "  beta:", "46: adapter.beta: input should be a valid number, got None"),
         ("guide: false", "guide: no", "23: generated.plain.guide: input should be a valid boolean, got 'no'"),
         ("seed: 1\n", "seed: 2026-01-01\n", "2: seed: input should be a valid integer, got datetime.date(2026, 1, 1)"),
+        ("seed: 1\n", f"seed: {2**32}\n", "2: seed: input should be less than 4294967296, got 4294967296"),
         ('language: "es"', "language: 7", "1: language: input should be a valid string, got 7"),
         ("merged:\n", "merged: 5\nrest:\n", ("58: merged: input should be a mapping of names to values, got 5\n"
          "59: rest: unknown parameter; remove it or mend its name")),

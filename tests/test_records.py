@@ -34,7 +34,6 @@ GOOD = b'{"id":"a","source":"s","messages":[{"role":"user","content":"Hola"}]}\n
     [
         (b'{"id":"a",', ("not JSON (Expecting property name enclosed in double quotes at character 11); mend or delete"
          " the line")),
-        (b"", "not JSON (Expecting value at character 1); mend or delete the line"),
         (b"[1, 2]", "not a JSON object; write one object per line"),
         (b'{"id":"\xe9","source":"s","messages":[]}',
          "not UTF-8 (byte 0xe9 at position 8); save the file as UTF-8"),
@@ -62,6 +61,13 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, expected: str) -> None
     assert caught.value.message == f"{path}:2: {expected}"
 
 
+@pytest.mark.parametrize("between", [b"\n", b"\r\n", b"  \t\n"])
+def test_a_byte_order_mark_and_empty_lines_are_no_rows(tmp_path: Path, between: bytes) -> None:
+    path = tmp_path / "raw.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD + between + GOOD + between)
+    assert len(read_rows(path, Conversation)) == 2
+
+
 @pytest.mark.parametrize("score", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_without_a_value_are_refused(tmp_path: Path, score: str) -> None:
     path = tmp_path / "judge.jsonl"
@@ -81,14 +87,17 @@ def test_numbers_without_a_value_are_refused(tmp_path: Path, score: str) -> None
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, why: str) -> None:
     with pytest.raises(BadInput) as caught:
         read_rows(tmp_path / name, Conversation)
-    assert caught.value.message == f"{tmp_path / name}: cannot be read ({why}); run the stage that makes it"
+    assert (
+        caught.value.message
+        == f"{tmp_path / name}: cannot be read ({why}); put it there, or run the stage that makes it"
+    )
 
 
 PROMPT = [Message(role="system", content="Sé breve."), Message(role="user", content='¿"Qué"\nhora\u2028es?')]
 SIDE = Side(answer="w", generator="plain", text="Las dos.", score=41.5)
 ROWS = [
     Conversation(id="a", source="s", messages=PROMPT),
-    Thread(id="a", conversation="c", split="test", prompt=PROMPT, reference="नमस्ते 😀"),
+    Thread(id="a", conversation="c", group="g", split="test", prompt=PROMPT, reference="नमस्ते 😀"),
     Answer(id="a", thread="t", generator="g", index=0, text="", tokens=1, finish="stop"),
     Verdict(id="a", thread="t", answer="w", judge="j", outcome="unparsed", score=None, mass=0.25),
     Pair(id="a", thread="t", split="train", rule="r", judge="j", prompt=PROMPT, chosen=SIDE, rejected=SIDE),

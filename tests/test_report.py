@@ -57,7 +57,7 @@ def test_the_table(measured: Path) -> None:
     lines = report.table(compared(measured)).splitlines()
     assert lines[:3] == [
         "Each value with its 95 % interval; after Δ the difference to the base, paired over the same items.",
-        "A difference in bold has an interval that excludes zero.",
+        "A difference in bold has an interval that excludes zero, and at least six independent groups of items.",
         "",
     ]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[3:]]
@@ -128,8 +128,8 @@ def test_headlines_are_figures() -> None:
     assert len(report.HEADLINE) + 4 + 2 <= 14  # with right_language for four models and its gain: a dozen, that fit
 
 
-def estimate(value: float, low: float, high: float, kind: str = "mean") -> Estimate:
-    return Estimate(value=value, low=low, high=high, n=9, kind=kind, signature="")
+def estimate(value: float, low: float, high: float, kind: str = "mean", groups: int = 6) -> Estimate:
+    return Estimate(value=value, low=low, high=high, n=9, groups=groups, kind=kind, signature="")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,8 @@ def estimate(value: float, low: float, high: float, kind: str = "mean") -> Estim
         (estimate(0.5, -0.1, 0.9), False),
         (estimate(0.5, 0.0, 0.9), False),
         (estimate(0.0, 0.0, 0.0), False),
+        (estimate(0.5, 0.1, 0.9, groups=5), False),
     ],
 )
-def test_bold_is_what_excludes_zero(found: Estimate, bold: bool) -> None:
+def test_bold_is_what_excludes_zero_and_rests_on_enough(found: Estimate, bold: bool) -> None:
     assert report._signed(found).startswith("**") == bold

@@ -94,7 +94,7 @@ def test_files_of_every_format_together(tmp_path: Path) -> None:
         ('{"messages": [}\n', ":1: not JSON (Expecting value at character 15); mend or delete the line"),
         (f'{json.dumps(DIALOGUE)}\n{{"messages": []}}\n',
          ":2: messages: empty conversation; add a message or delete the line"),
-        (None, ": cannot be read (No such file or directory); run the stage that makes it"),
+        (None, ": cannot be read (No such file or directory); put it there, or run the stage that makes it"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_named(tmp_path: Path, content: str | None, expected: str) -> None:

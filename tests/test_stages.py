@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from conftest import PARAMS
 from project import ROOT
 
+from mothertongue import params
 from mothertongue.records import Conversation, Pair, Thread, Verdict, read_rows, reference_answer, write_rows
 from stages import base, filtered, generated, pairs, raw, scored, threads
 
@@ -50,7 +51,7 @@ def dialogue(*turns: str) -> dict[str, Any]:
 
 
 GOOD = [
-    dialogue("¿Dónde está la biblioteca?", "Está en la plaza mayor, junto al museo."),
+    dialogue("¿Dónde queda la biblioteca?", "Está en la plaza mayor, junto al museo."),
     dialogue("¿Qué bebes por la mañana?", "Bebo café con leche, casi siempre.", "¿Y luego?", "Luego salgo a caminar."),
 ]
 BAD = [dialogue("Do you speak English?", "Yes, of course I can speak English with you."), dialogue("Hola", "Sí")]
@@ -76,7 +77,7 @@ def test_from_sources_to_threads() -> None:
     assert report("metrics/raw.json") == {"dialogues.jsonl": {"dropped": {}, "kept": 10, "taken": 10}}
     kept = read_rows(Path("data/filtered.jsonl"), Conversation)
     openings = {row.messages[0].content for row in kept}
-    assert openings == {"¿Dónde está la biblioteca?", "¿Qué bebes por la mañana?"}
+    assert openings == {"¿Dónde queda la biblioteca?", "¿Qué bebes por la mañana?"}
     counts = report("metrics/filtered.json")
     assert (counts.pop("taken"), counts.pop("kept")) == (4, 2)
     assert {reason: count for reason, count in counts["dropped"].items() if count} == {
@@ -220,11 +221,41 @@ def test_a_mistake_in_another_section_stops_every_stage(old: str, new: str, expe
 
 def test_an_unknown_language() -> None:
     until_threads()
-    before = Path("data/filtered.jsonl").read_bytes()
+    before = [Path(f"data/{name}.jsonl").read_bytes() for name in ("raw", "filtered")]
     Path("params.yaml").write_text(PARAMS.replace('"es"', '"xx"'), encoding="utf-8")
-    said = refused(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")
-    assert said.startswith("Error: params.yaml: language: unknown language 'xx'; take one of bn, ca, cs, de, ")
-    assert Path("data/filtered.jsonl").read_bytes() == before
+    for stage, *arguments in (
+        (raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json"),
+        (filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json"),
+    ):
+        said = refused(stage, *arguments)
+        assert said.startswith("Error: params.yaml: language: unknown language 'xx'; take one of bn, ca, cs, de, ")
+    assert [Path(f"data/{name}.jsonl").read_bytes() for name in ("raw", "filtered")] == before
+
+
+def test_a_split_without_threads() -> None:
+    lines("data/sources/dialogues.jsonl", GOOD[:1])
+    run(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
+    run(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")
+    assert refused(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json") == (
+        "Error: data/filtered.jsonl: no thread of split test (1 of 1); add conversations or loosen filtered"
+    )
+    assert not Path("data/threads.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "said"),
+    [
+        ("min_words: 2", "min_words: 2", 0, ""),
+        ("min_words: 2", "min_word: 2", 1, "14: filtered.min_word"),
+        ("metrics:\n", "metric:\n", 1, "1: metrics: missing; add it\nparams.yaml:"),
+    ],
+)
+def test_make_repro_asks_of_params_first(old: str, new: str, code: int, said: str) -> None:
+    Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
+    result = run(params.main)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert "python -m mothertongue.params\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_a_model_without_safetensors() -> None:
@@ -303,7 +334,8 @@ def test_pairs(judged: list[Thread]) -> None:
         ("data/generated/plain.jsonl", {"id": "a", "thread": "t", "generator": "plain", "index": "0", "text": "",
                                         "tokens": 1, "finish": "stop"},
          'index: input should be a valid integer, got "0"; mend the row'),
-        ("data/threads.jsonl", {"id": "a", "conversation": "c", "split": "dev", "prompt": [], "reference": ""},
+        ("data/threads.jsonl", {"id": "a", "conversation": "c", "group": "g", "split": "dev",
+                                "prompt": [], "reference": ""},
          "split: input should be 'train', 'validation' or 'test', got \"dev\"; mend the row"),
     ],
 )  # fmt: skip
@@ -322,7 +354,8 @@ def test_pairs_refuses(path: str, row: dict[str, Any], expected: str) -> None:
 def test_pairs_without_a_generators_answers() -> None:
     Path("data/generated/other.jsonl").unlink()
     assert refused(pairs.main, *PAIRS) == (
-        "Error: data/generated/other.jsonl: cannot be read (No such file or directory); run the stage that makes it"
+        "Error: data/generated/other.jsonl: cannot be read (No such file or directory);"
+        " put it there, or run the stage that makes it"
     )
 
 

@@ -70,10 +70,12 @@ def test_nothing_is_asked_of_nobody(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "test: 0 calls, 0 found in the sample store (100%), 0 asked\n"
 
 
-def test_the_same_request_twice_is_asked_once(tmp_path: Path) -> None:
+def test_the_same_request_twice_is_asked_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = Model([])
     assert answered(Store(tmp_path), [5, 6, 5, 5], model) == ["ñ 5", "ñ 6", "ñ 5", "ñ 5"]
     assert model.batches == [[5, 6]]
+    said = "test: 4 calls, 0 found in the sample store (0%), 2 asked, 2 equal to one of those\n"
+    assert capsys.readouterr().out == said
 
 
 def test_a_kill_loses_the_batch_in_flight_alone(tmp_path: Path) -> None:

@@ -57,7 +57,14 @@ class Table:
 
 def thread(identity: str, asked: str, reference: str, split: Split = "test", conversation: str = "c") -> Thread:
     prompt = [Message(role="user", content=asked)]
-    return Thread(id=identity, conversation=conversation, split=split, prompt=prompt, reference=reference)
+    return Thread(
+        id=identity,
+        conversation=conversation,
+        group=f"g-{conversation}",
+        split=split,
+        prompt=prompt,
+        reference=reference,
+    )
 
 
 def shown(items: Sequence[Item]) -> dict[tuple[str, str], list[float]]:
@@ -116,7 +123,7 @@ def test_preference(
         ("test", "likelihood_accuracy"): [likelier],
         ("test", "likelihood_margin"): [pytest.approx(per_token)],
     }
-    assert {item.group for item in found} == {"c1"}
+    assert {item.group for item in found} == {"g-c1"}
 
 
 def test_preferences_of_two_models_are_paired() -> None:
@@ -223,9 +230,9 @@ def test_signatures_say_how_it_was_measured() -> None:
     found = {suite: suites.signatures(suite, model, LENGTHS, harness) for suite in FIGURES}
     assert {suite: set(signed) for suite, signed in found.items()} == {s: set(f) for s, f in FIGURES.items()}
     plain = '"chat": "d", "dtype": "bfloat16", "engine": "transformers 5"'
-    assert found["perplexity"]["perplexity"] == f'{{{plain}, "suite": "perplexity"}}'
-    assert found["language"]["words"] == f'{{{plain}, "suite": "language", "tokens": "64"}}'
-    assert found["benchmark"]["accuracy"] == f'{{{plain}, "lm_eval": "0.4", "suite": "benchmark", "task": "1"}}'
+    assert found["perplexity"]["perplexity"] == f'{{{plain}, "suite": "perplexity 2"}}'
+    assert found["language"]["words"] == f'{{{plain}, "suite": "language 2", "tokens": "64"}}'
+    assert found["benchmark"]["accuracy"] == f'{{{plain}, "lm_eval": "0.4", "suite": "benchmark 2", "task": "1"}}'
     assert '"sacrebleu": "nrefs:1|case:mixed|eff:no|tok:13a' in found["translation"]["bleu_to_english"]
     assert '"sacrebleu": "nrefs:1|case:mixed|eff:yes|nc:6|nw:2' in found["translation"]["chrf_to_english"]
     assert not any('"w"' in text for signed in found.values() for text in signed.values())

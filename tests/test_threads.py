@@ -87,6 +87,38 @@ def test_the_same_opening_is_on_the_same_side(variant: str) -> None:
         assert threads.split_of(longer, SHARES) == side(f"pregunta {n}")
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "dropped"),
+    [
+        ("¿Y luego?", "Nada más.", {"held_out": 1}),
+        ("y LUEGO", "nada más", {"held_out": 1}),  # the same words
+        ("¿Y luego?", "Mucho más.", {}),
+        ("¿Y ahora?", "Nada más.", {}),
+    ],
+)
+def test_what_is_held_out_is_not_learned(question: str, answer: str, dropped: dict[str, int]) -> None:
+    """Conversations that open differently may still end alike."""
+    both = [
+        conversation(f"u: {HELD_OUT}", "a: uno", "u: ¿Y luego?", "a: Nada más.", identity="1"),
+        conversation(f"u: {LEARNED}", "a: dos", f"u: {question}", f"a: {answer}", identity="2"),
+    ]
+    cut, tally = threads.cut(both, SHARES)
+    assert [row.reference for row in cut if row.split == "test"] == ["uno", "Nada más."]
+    assert +Counter(tally.dropped) == dropped
+    assert (tally.taken, tally.kept) == (4, len(cut)) == (4, 4 - sum(dropped.values()))
+
+
+def test_branches_of_a_tree_are_one_group() -> None:
+    tree = [
+        conversation("s: S", "u: raíz", "a: uno", "u: más", "a: tres", identity="1"),
+        conversation("u: Raíz ", "a: dos", identity="2"),
+    ]
+    cut, _ = threads.cut([*tree, conversation("u: otra", "a: cuatro", identity="3")], SHARES)
+    assert [row.conversation for row in cut] == ["1", "1", "2", "3"]
+    one, two, three, other = [row.group for row in cut]
+    assert one == two == three != other
+
+
 def test_a_conversation_that_is_added_moves_no_other() -> None:
     before, _ = threads.cut(rows(200), SHARES)
     new = conversation("u: otra", "a: cosa", identity="00100b")

@@ -17,7 +17,7 @@ from mothertongue.records import Message, Pair, Side, Split
 class Characters:
     """A rendering with one token a character, and two around an answer."""
 
-    def answered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def rendered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return tuple(map(ord, messages[-1].content)), (1, *map(ord, answer), 2)
 
 

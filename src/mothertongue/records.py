@@ -41,6 +41,7 @@ class Thread(Row):
 
     id: str
     conversation: str
+    group: str  # conversations that open alike (a tree's branches) are not independent: one split, drawn together
     split: Split
     prompt: Annotated[list[Message], Field(min_length=1)]
     reference: str
@@ -108,7 +109,9 @@ class Item(Row):
     """One measured item of one figure: sufficient statistics that add up over items (see significance.KINDS)."""
 
     id: str
-    group: str  # items of one group (the turns of a conversation) are not independent and are drawn together
+    group: (
+        str  # items of one group (the turns of a conversation, its branches) depend on each other, are drawn together
+    )
     figure: str
     values: list[float]
     text: str  # what the model said, where it said something
@@ -121,6 +124,7 @@ class Estimate(Row):
     low: float
     high: float
     n: int
+    groups: int  # of items that depend on each other; the figure rests on that many independent observations
     kind: str
     signature: str
 
@@ -151,11 +155,14 @@ def read_lines(path: Path) -> Iterable[tuple[int, str]]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); run the stage that makes it") from error
+        raise BadInput(
+            f"{path}: cannot be read ({error.strerror}); put it there, or run the stage that makes it"
+        ) from error
     with file:
         for number, line in enumerate(file, start=1):
             try:
-                yield number, line.decode("utf-8").rstrip("\r\n")
+                # A byte order mark is no part of the first line.
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise BadInput(
                     f"{path}:{number}: not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start + 1});"
@@ -164,8 +171,10 @@ def read_lines(path: Path) -> Iterable[tuple[int, str]]:
 
 
 def read_objects(path: Path) -> Iterable[tuple[int, dict[str, object]]]:
-    """Numbered JSON objects of a JSONL file. Raises BadInput on a line that is not one."""
+    """Numbered JSON objects of a JSONL file, empty lines left out. Raises BadInput on a line that is not one."""
     for number, line in read_lines(path):
+        if not line.strip():
+            continue
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:

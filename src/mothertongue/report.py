@@ -92,7 +92,7 @@ def table(found: Comparison) -> str:
     models = list(found.values)
     lines = [
         "Each value with its 95 % interval; after Δ the difference to the base, paired over the same items.",
-        "A difference in bold has an interval that excludes zero.",
+        "A difference in bold has an interval that excludes zero, and at least six independent groups of items.",
         "",
         "| figure | n | " + " | ".join(models) + " |",
         "|---|--:|" + "---|" * len(models),
@@ -121,7 +121,7 @@ def _spelled(estimate: Estimate) -> str:
 def _signed(gain: Estimate) -> str:
     digits = 3 if gain.kind == "share" or abs(gain.value) < 1 else 2
     text = f"{gain.value:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
-    return f"**{text}**" if gain.low > 0 or gain.high < 0 else text
+    return f"**{text}**" if significance.excludes_zero(gain) else text
 
 
 def _by_figure(items: Sequence[Item]) -> dict[str, list[Item]]:

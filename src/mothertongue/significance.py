@@ -16,6 +16,7 @@ from mothertongue.records import Estimate, Item
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
+MIN_GROUPS = 6
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
@@ -51,7 +52,7 @@ def estimate(kind: str, items: Sequence[Item], seed: int, signature: str) -> Est
     sums = _grouped(items)
     value = float(KINDS[kind](sums.sum(axis=0, keepdims=True))[0])
     low, high = wilson(value, len(sums)) if kind == "share" else _interval(_resampled(kind, sums, seed))
-    return Estimate(value=value, low=low, high=high, n=len(items), kind=kind, signature=signature)
+    return Estimate(value=value, low=low, high=high, n=len(items), groups=len(sums), kind=kind, signature=signature)
 
 
 def difference(kind: str, items: Sequence[Item], base: Sequence[Item], seed: int, signature: str) -> Estimate:
@@ -64,7 +65,24 @@ def difference(kind: str, items: Sequence[Item], base: Sequence[Item], seed: int
     ours, theirs = _grouped(items), _grouped(base)
     value = [float(KINDS[kind](side.sum(axis=0, keepdims=True))[0]) for side in (ours, theirs)]
     low, high = _interval(_resampled(kind, ours, seed) - _resampled(kind, theirs, seed))
-    return Estimate(value=value[0] - value[1], low=low, high=high, n=len(items), kind=kind, signature=signature)
+    return Estimate(
+        value=value[0] - value[1],
+        low=low,
+        high=high,
+        n=len(items),
+        groups=len(ours),
+        kind=kind,
+        signature=signature,
+    )
+
+
+def excludes_zero(gain: Estimate) -> bool:
+    """Whether a difference is significant at 5 %: its interval lies on one side of zero, and it rests on enough groups.
+
+    With fewer than six groups not even a sign test (two-sided, all on one side: 2 ** (1 - groups)) gets under 5 %,
+    while the bootstrap's interval can be as narrow as a point.
+    """
+    return gain.groups >= MIN_GROUPS and (gain.low > 0 or gain.high < 0)
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

@@ -20,6 +20,7 @@ READERS = {"messages": from_messages, "oasst_trees": from_oasst_trees, "oasst_me
 
 def read(params: Raw, language: str, folder: Path) -> tuple[list[Conversation], dict[str, Tally]]:
     """Conversations of all sources, and for each source its tally in messages. `folder` holds the files."""
+    languages.name(language)
     conversations: list[Conversation] = []
     tallies: dict[str, Tally] = {}
     for source in params.sources:

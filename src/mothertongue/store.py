@@ -85,9 +85,11 @@ class Store:
                     self._keep(fresh)
                     values |= {key: json.loads(value) for key, value in fresh.items()}
                     bar.update(len(part))
+        alike = len(requests) - found - len(todo)
         share = found / len(requests) if requests else 1.0
         click.echo(
             f"{label}: {len(requests)} calls, {found} found in the sample store ({share:.0%}), {len(todo)} asked"
+            + (f", {alike} equal to one of those" if alike else "")
         )
         return [values[key] for key in keys]
 

@@ -10,6 +10,8 @@ from mothertongue.params import Metrics
 from mothertongue.records import Estimate, Item, Message, Pair, Row, Thread, read_rows
 from mothertongue.sampling import Generate, Model, Weigh
 
+VERSION = 2  # of the figures below: raise it when one is made otherwise than before
+
 
 class _Sentence(Row):
     """A sentence in several languages, by code."""
@@ -26,7 +28,7 @@ def preference(pairs: Sequence[Pair], threads: Sequence[Thread], model: Model, b
     anchor and says more about the base.
     """
     held_out = [pair for pair in pairs if pair.split == "test"]
-    conversations = {thread.id: thread.conversation for thread in threads}
+    groups = {thread.id: thread.group for thread in threads}
     texts = [text for pair in held_out for text in (pair.chosen.text, pair.rejected.text)]
     prompts_ = [pair.prompt for pair in held_out for _ in range(2)]
     ours, theirs = (_log_probabilities(who, prompts_, texts, "metrics preference") for who in (model, base))
@@ -36,10 +38,10 @@ def preference(pairs: Sequence[Pair], threads: Sequence[Thread], model: Model, b
         reward = (sum(chosen) - sum(chosen_base)) - (sum(rejected) - sum(rejected_base))
         likelihood = sum(chosen) / len(chosen) - sum(rejected) / len(rejected)
         items += [
-            _item(pair.id, conversations[pair.thread], "reward_accuracy", [0.5 if reward == 0 else float(reward > 0)]),
-            _item(pair.id, conversations[pair.thread], "reward_margin", [reward]),
-            _item(pair.id, conversations[pair.thread], "likelihood_accuracy", [float(likelihood > 0)]),
-            _item(pair.id, conversations[pair.thread], "likelihood_margin", [likelihood]),
+            _item(pair.id, groups[pair.thread], "reward_accuracy", [0.5 if reward == 0 else float(reward > 0)]),
+            _item(pair.id, groups[pair.thread], "reward_margin", [reward]),
+            _item(pair.id, groups[pair.thread], "likelihood_accuracy", [float(likelihood > 0)]),
+            _item(pair.id, groups[pair.thread], "likelihood_margin", [likelihood]),
         ]
     return items
 
@@ -51,12 +53,10 @@ def language(threads: Sequence[Thread], model: Model, code: str, params: Metrics
     items = []
     for thread, said in zip(held_out, model.generate(requests, "metrics language"), strict=True):
         items += [
-            _item(
-                thread.id, thread.conversation, "right_language", [float(languages.is_in(said.text, code))], said.text
-            ),
-            _item(thread.id, thread.conversation, "repetition", [repetition(said.text)]),
-            _item(thread.id, thread.conversation, "words", [float(len(languages.words(said.text)))]),
-            _item(thread.id, thread.conversation, "finished", [float(said.finish == "stop")]),
+            _item(thread.id, thread.group, "right_language", [float(languages.is_in(said.text, code))], said.text),
+            _item(thread.id, thread.group, "repetition", [repetition(said.text)]),
+            _item(thread.id, thread.group, "words", [float(len(languages.words(said.text)))]),
+            _item(thread.id, thread.group, "finished", [float(said.finish == "stop")]),
         ]
     return items
 
@@ -75,7 +75,7 @@ def perplexity(threads: Sequence[Thread], model: Model) -> list[Item]:
         model, [t.prompt for t in held_out], [t.reference for t in held_out], "metrics perplexity"
     )
     return [
-        _item(thread.id, thread.conversation, "perplexity", [-sum(row), float(len(row))])
+        _item(thread.id, thread.group, "perplexity", [-sum(row), float(len(row))])
         for thread, row in zip(held_out, logs, strict=True)
     ]
 
@@ -126,7 +126,12 @@ def signatures(suite: str, model: Model, params: Metrics, harness: Mapping[str, 
 
 def _signature(suite: str, figure: str, model: Model, params: Metrics, harness: Mapping[str, str]) -> str:
     """What must be equal before two values of a figure may be compared: how it was measured, not on which model."""
-    parts = {"suite": suite, "engine": model.identity["engine"], "dtype": model.dtype, "chat": model.chat.digest}
+    parts = {
+        "suite": f"{suite} {VERSION}",
+        "engine": model.identity["engine"],
+        "dtype": model.dtype,
+        "chat": model.chat.digest,
+    }
     if suite == "benchmark":
         parts |= harness
     kind = FIGURES[suite][figure][0]

@@ -2,24 +2,28 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from mothertongue import languages
 from mothertongue.params import Threads
 from mothertongue.records import Conversation, Split, Tally, Thread, row_id
+
+SPLITS: tuple[Split, ...] = ("test", "validation", "train")  # what stands in one is not in a later one
 
 
 def cut(rows: Iterable[Conversation], params: Threads) -> tuple[list[Thread], Tally]:
     """Every assistant turn of every conversation, with the turns before it as its prompt.
 
     A turn that several conversations share (the branches of a tree) becomes one thread. A held-out prompt counts once,
-    so that the items of a measurement are different questions.
+    so that the items of a measurement are different questions. What is held out is not learned: a thread whose last
+    question and answer stand in a held-out one, in the same words, is dropped.
     """
     threads: dict[str, Thread] = {}
-    dropped = Counter(repeated=0, empty=0, opening=0, repeated_held_out_prompt=0)
+    dropped = Counter(repeated=0, empty=0, opening=0, repeated_held_out_prompt=0, held_out=0)
     held_out: set[str] = set()
     taken = 0
     for row in sorted(rows, key=lambda row: row.id):
-        split = split_of(row, params)
+        split, group = split_of(row, params), row_id(opening(row))
         for turn, message in enumerate(row.messages):
             if message.role != "assistant":
                 continue
@@ -38,9 +42,26 @@ def cut(rows: Iterable[Conversation], params: Threads) -> tuple[list[Thread], Ta
             else:
                 held_out.add(asked)
                 threads[identity] = Thread(
-                    id=identity, conversation=row.id, split=split, prompt=prompt, reference=message.content
+                    id=identity,
+                    conversation=row.id,
+                    group=group,
+                    split=split,
+                    prompt=prompt,
+                    reference=message.content,
                 )
-    return list(threads.values()), Tally(taken=taken, kept=len(threads), dropped=dict(dropped))
+    kept = _apart(list(threads.values()))
+    dropped["held_out"] = len(threads) - len(kept)
+    return kept, Tally(taken=taken, kept=len(kept), dropped=dict(dropped))
+
+
+def _apart(rows: Sequence[Thread]) -> list[Thread]:
+    """Threads without those whose last question and answer stand in a split before theirs."""
+
+    def said(row: Thread) -> tuple[object, ...]:
+        return tuple(tuple(languages.words(text)) or text for text in (row.prompt[-1].content, row.reference))
+
+    first = {said(row): row.split for split in reversed(SPLITS) for row in rows if row.split == split}
+    return [row for row in rows if row.split == first[said(row)]]
 
 
 def split_of(row: Conversation, params: Threads) -> Split:
@@ -49,9 +70,13 @@ def split_of(row: Conversation, params: Threads) -> Split:
     The same question in another conversation, or in another branch of a tree, falls on the same side; a conversation
     that is added moves no other one.
     """
-    opening = next((m.content for m in row.messages if m.role == "user"), row.id)
-    digest = hashlib.sha256(" ".join(opening.lower().split()).encode()).digest()
+    digest = hashlib.sha256(opening(row).encode()).digest()
     place = int.from_bytes(digest[:8]) / 2**64
     if place < params.test:
         return "test"
     return "validation" if place < params.test + params.validation else "train"
+
+
+def opening(row: Conversation) -> str:
+    """The opening user message, letter case and spaces aside; the id of a conversation without one."""
+    return " ".join(next((m.content for m in row.messages if m.role == "user"), row.id).lower().split())

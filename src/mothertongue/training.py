@@ -28,7 +28,7 @@ def lengths(pairs: Sequence[Pair], chat: Chat) -> list[int]:
     """Tokens of prompt and answer of each pair's longer side."""
     found = []
     for pair in pairs:
-        sides = (chat.answered(pair.prompt, side.text) for side in (pair.chosen, pair.rejected))
+        sides = (chat.rendered(pair.prompt, side.text) for side in (pair.chosen, pair.rejected))
         found.append(max(len(prompt) + len(answer) for prompt, answer in sides))
     return found
 
@@ -100,7 +100,8 @@ def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Ada
             loss_type=["sigmoid", "sft"] if params.sft_weight else ["sigmoid"],
             loss_weights=[1.0, params.sft_weight] if params.sft_weight else None,
             learning_rate=params.learning_rate,
-            lr_scheduler_type=params.scheduler,
+            # What transformers calls constant knows no warmup.
+            lr_scheduler_type="constant_with_warmup" if params.scheduler == "constant" else params.scheduler,
             warmup_steps=round(params.warmup * updates),
             num_train_epochs=params.epochs,
             per_device_train_batch_size=params.batch,

@@ -32,7 +32,7 @@ def merge(
         before = [_token_log_probabilities(adapted, *probe) for probe in probes]
         merged: Any = adapted.merge_and_unload(safe_merge=True)
         merged.to(getattr(torch, params.dtype)).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
         del adapted, merged
         stored = load(folder)
         gaps = torch.cat(
@@ -78,6 +78,6 @@ def quantize(merged: Path, out: Path, level: str) -> dict[str, float]:
     )
     with new_folder(out) as folder:
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(merged).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(merged, local_files_only=True).save_pretrained(folder)
         size, full = weights_size(folder), weights_size(merged)
     return {"bytes": size, "share_of_merged": size / full}
