@@ -335,7 +335,7 @@ def test_chat_renders_as_trl_does(base: Path, trained: Trained) -> None:
         pairs = [pair for pair in trained.pairs if pair.split == split]
         assert len(pairs) >= 10
         # The trainer has the longest first.
-        ours = [[chat.answered(pair.prompt, side.text) for side in (pair.chosen, pair.rejected)] for pair in pairs]
+        ours = [[chat.rendered(pair.prompt, side.text) for side in (pair.chosen, pair.rejected)] for pair in pairs]
         theirs = [
             [(tuple(row["prompt_ids"]), tuple(row[f"{side}_ids"])) for side in ("chosen", "rejected")]
             for row in dataset
