@@ -54,6 +54,21 @@ def test_a_share_of_43_in_90_is_38_to_58_per_cent() -> None:
     assert f"{found.low:.0%} {found.high:.0%}" == "38% 58%"
 
 
+def test_a_share_with_ties_is_drawn() -> None:
+    tied = significance.estimate("share", items([[0.5]] * 40), 1, "")
+    assert (tied.low, tied.value, tied.high) == (0.5, 0.5, 0.5)
+    half = significance.estimate("share", items([[0.5]] * 20 + [[1.0]] * 20), 1, "")
+    assert 0.65 < half.low < half.value == 0.75 < half.high < 0.85
+
+
+def test_against_a_base_that_is_undecided_a_share_keeps_its_own_interval() -> None:
+    """All of forty right is no proof of all: the bootstrap alone would say so."""
+    found = significance.difference("share", items([[1.0]] * 40), items([[0.5]] * 40), 1, "")
+    low, high = significance.wilson(1.0, 40)
+    assert (found.low, found.value, found.high) == (low - 0.5, 0.5, high - 0.5)
+    assert 0.4 < found.low < 0.42
+
+
 def test_a_share_takes_groups_for_observations() -> None:
     found = significance.estimate("share", items([[1.0], [1.0], [0.0], [1.0]], ["a", "a", "b", "b"]), 1, "")
     assert (found.value, found.n) == (0.75, 4)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 FIGURES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "preference": {
         "reward_accuracy": (
-            "mean",
+            "share",
             "share of held-out pairs whose chosen side gained more against the base; ties half",
         ),
         "reward_margin": ("mean", "how much more it gained, nats"),

@@ -51,20 +51,26 @@ def estimate(kind: str, items: Sequence[Item], seed: int, signature: str) -> Est
     """
     sums = _grouped(items)
     value = float(KINDS[kind](sums.sum(axis=0, keepdims=True))[0])
-    low, high = wilson(value, len(sums)) if kind == "share" else _interval(_resampled(kind, sums, seed))
+    yes_or_no = kind == "share" and all(item.values[0] in (0, 1) for item in items)
+    low, high = wilson(value, len(sums)) if yes_or_no else _interval(_resampled(kind, sums, seed))
     return Estimate(value=value, low=low, high=high, n=len(items), groups=len(sums), kind=kind, signature=signature)
 
 
 def difference(kind: str, items: Sequence[Item], base: Sequence[Item], seed: int, signature: str) -> Estimate:
     """The figure minus the base's over the same items, with its paired 95 % bootstrap interval.
 
-    Raises ValueError when the two sides are not the same items.
+    Where the base is undecided on every item (it gains nothing on itself), its share is a constant and no estimate: the
+    interval is the figure's own, moved. Raises ValueError when the two sides are not the same items.
     """
     if sorted((i.group, i.id) for i in items) != sorted((i.group, i.id) for i in base):
         raise ValueError("a difference is paired over the same items, and these differ")
     ours, theirs = _grouped(items), _grouped(base)
     value = [float(KINDS[kind](side.sum(axis=0, keepdims=True))[0]) for side in (ours, theirs)]
-    low, high = _interval(_resampled(kind, ours, seed) - _resampled(kind, theirs, seed))
+    if kind == "share" and {item.values[0] for item in base} == {0.5}:
+        own = estimate(kind, items, seed, signature)
+        low, high = own.low - 0.5, own.high - 0.5
+    else:
+        low, high = _interval(_resampled(kind, ours, seed) - _resampled(kind, theirs, seed))
     return Estimate(
         value=value[0] - value[1],
         low=low,
