@@ -32,7 +32,13 @@ def train(pairs: int) -> object:
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         report = training.train(
-            rows, BASE, Path(folder, "adapter"), Path(folder, "steps.csv"), values.adapter, values.seed
+            rows,
+            BASE,
+            Path(folder, "adapter"),
+            Path(folder, "steps.csv"),
+            values.adapter,
+            values.base.dtype,
+            values.seed,
         )
         return time.perf_counter() - begin, report["last"]
 

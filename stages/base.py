@@ -14,7 +14,7 @@ def main(out: Path) -> None:
     """Write the model that section `base` of params.yaml names to the folder OUT, e.g. models/base."""
     section = params.load().base
     models.fetch(section, out)
-    click.echo(f"{out}: {section.model.id} as {section.dtype}, {weights_size(out) / 1e6:.0f} MB")
+    click.echo(f"{out}: {section.model.id}, {weights_size(out) / 1e6:.0f} MB, to compute in {section.dtype}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main(suite: str, folder: Path, base: Path, data: Path, out: Path) -> None:
             items = suites.translation(data / "suites/translation.jsonl", model, values.language, values.metrics)
         case "benchmark":
             items = benchmark.measure(benchmark.read(data / "suites/benchmark.jsonl", values.language), folder, dtype)
-    signatures = suites.signatures(suite, model, values.metrics, benchmark.harness())
+    signatures = suites.signatures(suite, model, values.language, values.metrics, benchmark.harness())
     figures = suites.estimates(suite, items, signatures, values.seed)
     write_rows(out.with_suffix(".items.jsonl"), items)
     write_json(out.with_suffix(".json"), {"figures": {name: f.model_dump() for name, f in figures.items()}})

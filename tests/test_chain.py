@@ -176,6 +176,24 @@ def test_a_killed_training_leaves_no_adapter_and_the_next_one_the_same_bytes(cha
     assert not (copy.root / "models/.adapter.partial").exists()
 
 
+@pytest.mark.usefixtures("experiment")
+def test_what_a_failed_stage_had_made_before_is_a_checkout_away(chain: toy.Chain) -> None:
+    copy = chain.second
+    copy.run("git", "checkout", "-q", ".")
+    copy.run("dvc", "checkout")
+    raw, source = copy.root / "data/raw.jsonl", copy.root / "data/sources/toy.jsonl"
+    before, number = raw.read_bytes(), len(source.read_bytes().splitlines()) + 1
+    with source.open("a") as file:
+        file.write("{\n")
+    printed = copy.start("dvc", "repro", "pairs").failed()
+    assert f"Error: data/sources/toy.jsonl:{number}: not JSON (" in printed
+    assert toy.ran(printed) == ["raw"]
+    assert not raw.exists()  # DVC removes what a stage makes before it runs it
+    copy.run("git", "checkout", "-q", ".")
+    copy.run("dvc", "checkout")
+    assert raw.read_bytes() == before
+
+
 # Experiments
 
 

@@ -122,3 +122,28 @@ def test_a_tokenizer_without_template_is_refused(tokenizer: Callable[..., Path])
     with pytest.raises(BadInput) as caught:
         Chat(folder)
     assert caught.value.message == (f"{folder}: the tokenizer has no chat template; take an instruction-tuned model")
+
+
+def test_a_conversation_that_the_template_refuses(tokenizer: Callable[..., Path]) -> None:
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    folder = tokenizer(template=refusal + TEMPLATE)
+    assert Chat(folder).prompt(ASKED[1:])
+    with pytest.raises(BadInput) as caught:
+        Chat(folder).prompt(ASKED)
+    assert caught.value.message == (
+        f"{folder}: the chat template refuses turns of system, user (System role not supported); set guide to false"
+        " where it wants no system turn, and mend the conversations where it wants turns to alternate"
+    )
+
+
+def test_every_day_is_the_same_to_a_template(tokenizer: Callable[..., Path]) -> None:
+    dated = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}"
+    chat = Chat(tokenizer(template=dated + TEMPLATE))
+    assert read(chat, chat.prompt(ASKED)) == f"26 Jul 2024{RENDERED}"
+
+
+def test_a_reasoning_model_is_asked_to_answer_at_once(tokenizer: Callable[..., Path]) -> None:
+    # as Qwen3's: an empty thought is what says so
+    empty = "assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif"
+    chat = Chat(tokenizer(template=TEMPLATE.replace("assistant\n{% endif", empty)))
+    assert read(chat, chat.prompt(ASKED)) == f"{RENDERED}<think>\n\n</think>\n\n"

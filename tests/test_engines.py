@@ -75,7 +75,7 @@ def _vllm_says(folder: Path) -> dict[str, Any]:
     chat = Chat(folder)
     engine = VLLM(folder, "float32", chat)
     sampled = _sampled(chat)
-    return {
+    said = {
         "choose": engine.choose(_choices(chat)),
         "weigh": engine.weigh(_weighed(chat)),
         "greedy": engine.generate(_greedy(chat)),
@@ -84,7 +84,14 @@ def _vllm_says(folder: Path) -> dict[str, Any]:
         "few": engine.generate(sampled[:7]),
         "among others": engine.generate([*_sampled(chat, "other"), *sampled])[len(sampled) :],
         "other": engine.generate(_sampled(chat, "other")),
+        "room": engine._llm.model_config.max_model_len,
     }
+    engine._llm.model_config.max_model_len = 9  # as where the cache has no memory for more
+    try:
+        engine.choose([Choose((5,) * 9, (1, 2))])
+    except BadInput as error:
+        said["refused"] = error.message
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +127,14 @@ def test_engines_take_the_same_likeliest_tokens(vllm: dict[str, Any], engine: Tr
 @pytest.mark.parametrize("order", ["backwards", "few", "among others"])
 def test_vllm_draws_a_text_from_its_seed_whatever_the_batch(vllm: dict[str, Any], order: str) -> None:
     assert vllm[order] == vllm["sampled"][: len(vllm[order])]
+
+
+def test_vllm_refuses_what_its_cache_cannot_hold(vllm: dict[str, Any], base: Path) -> None:
+    assert vllm["room"] == 2048  # the toy's own
+    assert vllm["refused"] == (
+        f"{base}: a request needs 10 tokens and vLLM's cache holds 9; raise VLLM_CPU_KVCACHE_SPACE (GiB) on a CPU,"
+        " or lower max_tokens in params.yaml"
+    )
 
 
 def test_vllm_draws_other_texts_from_other_seeds(vllm: dict[str, Any]) -> None:
@@ -319,7 +334,7 @@ class Trained:
         self.pairs = _pairs()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trl, "DPOTrainer", Seen)
-            self.report = training.train(self.pairs, base, self.adapter, self.steps, section, 1)
+            self.report = training.train(self.pairs, base, self.adapter, self.steps, section, "float32", 1)
         (self.trainer,) = seen
         self.trainer.model.eval()
 
@@ -329,8 +344,8 @@ def trained(base: Path, values: params.Params, tmp_path_factory: pytest.TempPath
     return Trained(base, tmp_path_factory.mktemp("trained"), values.adapter)
 
 
-def test_chat_renders_as_trl_does(base: Path, trained: Trained) -> None:
-    chat = Chat(base)
+def _renders_as_trl_does(trained: Trained) -> None:
+    chat = Chat(trained.base)
     for split, dataset in (("train", trained.trainer.train_dataset), ("validation", trained.trainer.eval_dataset)):
         pairs = [pair for pair in trained.pairs if pair.split == split]
         assert len(pairs) >= 10
@@ -341,6 +356,24 @@ def test_chat_renders_as_trl_does(base: Path, trained: Trained) -> None:
             for row in dataset
         ]
         assert sorted(ours) == sorted(theirs)
+
+
+def test_chat_renders_as_trl_does(trained: Trained) -> None:
+    _renders_as_trl_does(trained)
+
+
+def test_so_it_does_where_a_template_asks_for_the_day_and_for_thoughts(tmp_path: Path, values: params.Params) -> None:
+    import torch
+
+    base = toy.model(tmp_path / "base", dtype="float16")
+    head = "{% set mark = strftime_now('%Y') ~ ('?' if enable_thinking | default(true) else '!') %}"
+    path = base / "chat_template.jinja"
+    path.write_text(head + path.read_text().replace("<|im_start|>assistant", "<|im_start|>assistant' ~ mark ~ '"))
+    assert Chat(base).tokenizer.decode(Chat(base).prompt(_turns()[0][:1])).endswith("assistant26 Jul 2024!\n")
+    (tmp_path / "out").mkdir()
+    trained = Trained(base, tmp_path / "out", values.adapter)
+    _renders_as_trl_does(trained)
+    assert trained.trainer.model.dtype == torch.float32  # what was asked for, whatever the weights are stored in
 
 
 def test_loss_is_the_published_one(trained: Trained) -> None:
@@ -389,7 +422,7 @@ def test_training_reports_its_steps(trained: Trained) -> None:
     updates = math.ceil(math.ceil(count / (section.batch * section.accumulation)) * section.epochs)
     assert (len(lines) - 1, trained.report["updates"]) == (updates, updates)
     assert trained.report["pairs"] == count
-    assert trained.report["validation_pairs"] == len(trained.pairs) - count
+    assert trained.report["validation"] == {"pairs": len(trained.pairs) - count, "left_out": 0}
     assert {"loss", "reward_accuracy", "reward_margin", "validation_loss"} <= set(lines[0].split(","))
     assert {"validation_loss", "validation_reward_accuracy", "validation_reward_margin"} <= set(trained.report["last"])
 
@@ -427,6 +460,21 @@ def test_merged_is_base_plus_scaled_product(trained: Trained, tmp_path: Path) ->
         assert torch.equal(after[name], before[name])
     assert report["tokens"] == sum(len(answer) for _, answer in probes)
     assert 0 < report["largest_difference"] <= 1e-3
+
+
+def test_all_but_weights_and_configuration_is_the_source_s(trained: Trained, tmp_path: Path) -> None:
+    base = Path(shutil.copytree(trained.base, tmp_path / "base"))
+    # transformers reads such settings, which many models on the hub have, and refuses to write them
+    (base / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 0.9}')
+    (base / "model.safetensors.index.json").write_text("{}")
+    probes = training.probes(trained.pairs, base, trained.adapter)
+    weights.merge(base, trained.adapter, tmp_path / "merged", params.Merged(dtype="float32", max_difference=1), probes)
+    weights.quantize(tmp_path / "merged", tmp_path / "nf4", "nf4")
+    for folder in (tmp_path / "merged", tmp_path / "nf4"):
+        there = {path.name for path in folder.iterdir()}
+        same = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+        assert there == {*same, "config.json", "model.safetensors"}
+        assert {name for name in same if (folder / name).read_bytes() != (base / name).read_bytes()} == set()
 
 
 def test_merge_refuses_a_large_difference(trained: Trained, tmp_path: Path) -> None:
@@ -509,7 +557,8 @@ def test_fetch_asks_the_hub_for_a_pinned_revision(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     model = params.Hub(source="hub", id="someone/some-model", revision="0123abc")
     models.fetch(params.Base(model=model, dtype="bfloat16"), tmp_path / "base")
-    assert asked == [(("someone/some-model",), {"revision": "0123abc", "allow_patterns": list(models.KEPT)})]
+    patterns = {"allow_patterns": list(models.KEPT), "ignore_patterns": list(models.LEFT)}
+    assert asked == [(("someone/some-model",), {"revision": "0123abc", **patterns})]
     assert weights_size(tmp_path / "base") == weights_size(full) > 0
 
 

@@ -34,11 +34,24 @@ def folder(tmp_path: Path, tokenizer: Callable[..., Path]) -> Path:
 def test_a_folder_is_copied_without_what_no_one_asked_for(folder: Path, tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "modeling_toy.py").write_text("raise SystemExit")
+    for name in ("tekken.json", "consolidated.safetensors", "consolidated-00001-of-00002.safetensors"):
+        (folder / name).write_text("Mistral's own")
     models.fetch(base(folder), tmp_path / "base")
     copied = {path.name: path.read_bytes() for path in (tmp_path / "base").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= set(copied)
     assert copied["model.safetensors"] == b"weights"
-    assert not {"pytorch_model.bin", "modeling_toy.py"} & set(copied)
+    assert not {"pytorch_model.bin", "modeling_toy.py", "tekken.json"} & set(copied)
+    assert [name for name in copied if name.endswith(".safetensors")] == ["model.safetensors"]
+
+
+def test_a_folder_with_a_broken_link(folder: Path, tmp_path: Path) -> None:
+    (folder / "generation_config.json").symlink_to("gone")
+    with pytest.raises(BadInput) as caught:
+        models.fetch(base(folder), tmp_path / "base")
+    assert caught.value.message == (
+        f"{folder}/generation_config.json: cannot be used (No such file or directory); mend it and run again"
+    )
+    assert not (tmp_path / "base").exists()
 
 
 @pytest.mark.parametrize("content", [["pytorch_model.bin"], ["model.gguf", "config.json"], []])
@@ -141,10 +154,10 @@ def test_a_request_that_does_not_fit_is_told_before_weights_are_read(folder: Pat
     with pytest.raises(BadInput) as caught:
         model.generate([long], "test")
     assert caught.value.message == (
-        f"{folder}: a request needs 65 tokens and the model holds 64; lower filtered.max_words or max_tokens in"
-        " params.yaml"
+        f"{folder}: 1 of 1 requests need more than the 64 tokens that the model holds (the longest 65); take out the"
+        " longest conversations, or lower max_tokens in params.yaml"
     )
-    with pytest.raises(BadInput, match="a request needs 70 tokens"):
+    with pytest.raises(BadInput, match="the longest 70"):
         model.weigh([Weigh(prompt=(1,) * 60, continuation=(2,) * 10)], "test")
 
 

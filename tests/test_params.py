@@ -1,10 +1,12 @@
 """params.yaml: what loads, and the whole message of each mistake."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from conftest import PARAMS
-from project import ROOT
+from project import PACKAGE, ROOT
+from ruamel.yaml import YAML
 
 from mothertongue import params
 from mothertongue.errors import BadInput
@@ -36,6 +38,32 @@ def test_the_committed_parameters_load() -> None:
     values = params.load(ROOT / "params.yaml")
     assert values.language == "es"
     assert set(params.Params.model_fields) == set(values.model_dump())
+
+
+def test_the_parameters_that_readme_shows_load_over_the_committed_ones(tmp_path: Path) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in readme.split("```yaml\n")[1:]]
+    assert len(blocks) >= 3
+    for block in blocks:
+        values = yaml.load(ROOT / "params.yaml")
+        for section, changed in yaml.load(block).items():
+            # `adapter` says of itself that the rest stays
+            values[section] = values[section] | changed if section == "adapter" else changed
+        yaml.dump(values, tmp_path / "params.yaml")
+        params.load(tmp_path / "params.yaml")
+
+
+def test_code_that_stands_beside_the_parameters_is_what_runs(workplace: Path) -> None:
+    """As in a copy that `dvc exp run --temp` makes, while the environment has the library of where it was made."""
+    shutil.copytree(PACKAGE, "src/mothertongue")
+    with pytest.raises(BadInput) as caught:
+        params.load()
+    assert caught.value.message == (
+        f"src/mothertongue/params.py is not what runs, {params.__file__} is; export PYTHONPATH=src and run again"
+    )
+    shutil.rmtree("src")
+    assert params.load() == params.load(workplace / "params.yaml")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from mothertongue import report, significance
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES
-from mothertongue.records import Estimate, Item, write_json, write_rows
+from mothertongue.records import Estimate, Item, Message, Split, Thread, write_json, write_rows
 
 LEVELS = ["nf4"]
 # model: share of 40 answers in the language, words of each answer
@@ -78,6 +78,32 @@ def test_the_table(measured: Path) -> None:
     assert merged.endswith("<br>Δ **-1.00 [-1.00, -1.00]**")
     assert level.endswith("<br>Δ +0.000 [+0.000, +0.000]")
     assert len(rows) == 5
+
+
+def thread(name: str, asked: str, split: Split) -> Thread:
+    prompt = [Message(role="user", content="antes"), Message(role="user", content=asked)]
+    return Thread(id=name, conversation="c", group="g", split=split, prompt=prompt, reference=f"expert {name}")
+
+
+def test_samples_are_held_out_and_break_no_table(tmp_path: Path) -> None:
+    asked = {"c": "a|b\n# `x` <b>", "a": "¿Qué?", "d": "x" * 301, "b": "", "f": "5", "e": "4"}
+    threads = [thread(name, text, "test") for name, text in asked.items()] + [thread("0", "learned", "train")]
+    for model in ("base", "merged"):
+        said = [
+            Item(id=name, group="g", figure=figure, values=[1.0], text=f"{model} {name}" * (figure == "right_language"))
+            for name in asked
+            for figure in ("right_language", "words")
+        ]
+        write_rows(tmp_path / model / "language.items.jsonl", said)
+    assert report.samples(threads, tmp_path).splitlines() == [
+        "| the first held-out questions | expert | base | merged |",
+        "|---|---|---|---|",
+        "| ¿Qué? | expert a | base a | merged a |",
+        "|  | expert b | base b | merged b |",
+        r"| a\|b # \`x\` \<b\> | expert c | base c | merged c |",
+        f"| {'x' * 300}… | expert d | base d | merged d |",
+        "| 4 | expert e | base e | merged e |",
+    ]
 
 
 def test_the_summary(measured: Path) -> None:

@@ -75,6 +75,15 @@ def test_a_share_takes_groups_for_observations() -> None:
     assert (found.low, found.high) == significance.wilson(0.75, 2)
 
 
+def test_a_share_on_unequal_groups_rests_on_fewer() -> None:
+    """One tree of forty leaves that all go one way, and twenty conversations: Kish's 60 ** 2 / (40 ** 2 + 20)."""
+    groups = ["tree"] * 40 + [f"{place}" for place in range(20)]
+    found = significance.estimate("share", items([[1.0]] * 50 + [[0.0]] * 10, groups), 1, "")
+    assert (found.low, found.high) == significance.wilson(50 / 60, 3600 / 1620)
+    assert (found.n, found.groups) == (60, 21)
+    assert found.low < 0.35 < 0.95 < found.high
+
+
 # The 2.5 % quantile of 2,000 draws has itself an error of 0.06 standard errors: sqrt(0.025 * 0.975 / 2000) / 0.0584.
 TOLERANCE = 0.2
 DRAWN = np.random.default_rng(7).gamma(2.0, 3.0, size=400)

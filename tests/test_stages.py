@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from click.testing import CliRunner, Result
 from conftest import PARAMS
 from project import ROOT
 
-from mothertongue import params
+from mothertongue import languages, params
 from mothertongue.records import Conversation, Pair, Thread, Verdict, read_rows, reference_answer, write_rows
-from stages import base, filtered, generated, pairs, raw, scored, threads
+from stages import adapter, base, filtered, generated, merged, metrics, pairs, raw, report, scored, threads
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -38,7 +39,7 @@ def lines(path: str, rows: list[Any]) -> None:
     Path(path).write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
 
 
-def report(path: str) -> Any:
+def told(path: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -74,11 +75,11 @@ def test_from_sources_to_threads() -> None:
     until_threads()
     rows = read_rows(Path("data/raw.jsonl"), Conversation)
     assert [row.id for row in rows] == sorted(row.id for row in rows)
-    assert report("metrics/raw.json") == {"dialogues.jsonl": {"dropped": {}, "kept": 10, "taken": 10}}
+    assert told("metrics/raw.json") == {"dialogues.jsonl": {"dropped": {}, "kept": 10, "taken": 10}}
     kept = read_rows(Path("data/filtered.jsonl"), Conversation)
     openings = {row.messages[0].content for row in kept}
     assert openings == {"¿Dónde queda la biblioteca?", "¿Qué bebes por la mañana?"}
-    counts = report("metrics/filtered.json")
+    counts = told("metrics/filtered.json")
     assert (counts.pop("taken"), counts.pop("kept")) == (4, 2)
     assert {reason: count for reason, count in counts["dropped"].items() if count} == {
         "other_language": 1,
@@ -90,7 +91,7 @@ def test_from_sources_to_threads() -> None:
         "Bebo café con leche, casi siempre.",
         "Luego salgo a caminar.",
     }
-    counts = report("metrics/threads.json")
+    counts = told("metrics/threads.json")
     assert (counts["taken"], counts["kept"], sum(counts["splits"].values())) == (3, 3, 3)
 
 
@@ -105,9 +106,9 @@ def test_what_the_stages_say() -> None:
         "dialogues.jsonl: messages 10 of 10\ndata/raw.jsonl: 4 conversations\n",
         "data/filtered.jsonl: conversations 2 of 4 (dropped: other_language 1, too_short 1)\n",
     ]
-    splits = report("metrics/threads.json")["splits"]
-    told = ", ".join(f"{split} {count}" for split, count in splits.items())
-    assert said[2] == f"data/threads.jsonl: answers 3 of 3; {told}\n"
+    splits = told("metrics/threads.json")["splits"]
+    shares = ", ".join(f"{split} {count}" for split, count in splits.items())
+    assert said[2] == f"data/threads.jsonl: answers 3 of 3; {shares}\n"
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
@@ -227,8 +228,10 @@ def test_an_unknown_language() -> None:
         (raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json"),
         (filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json"),
     ):
-        said = refused(stage, *arguments)
-        assert said.startswith("Error: params.yaml: language: unknown language 'xx'; take one of bn, ca, cs, de, ")
+        known = ", ".join(sorted(languages.NAMES))
+        assert refused(stage, *arguments) == (
+            f"Error: params.yaml: language: unknown language 'xx'; take one of {known}"
+        )
     assert [Path(f"data/{name}.jsonl").read_bytes() for name in ("raw", "filtered")] == before
 
 
@@ -273,7 +276,7 @@ def test_a_folder_is_the_base() -> None:
     Path("toy").mkdir()
     Path("toy/model.safetensors").write_bytes(b"x" * 2_000_000)
     result = run(base.main, "models/base")
-    assert (result.exit_code, result.output) == (0, "models/base: toy as float32, 2 MB\n")
+    assert (result.exit_code, result.output) == (0, "models/base: toy, 2 MB, to compute in float32\n")
 
 
 # Pairs, from what generators and judges wrote.
@@ -320,7 +323,7 @@ def test_pairs(judged: list[Thread]) -> None:
         (row.id, row.split, row.reference, "No lo sé.") for row in judged[1:]
     }
     dropped = {"empty": 0, "identical": 0, "margin": 0, "no_verdict": 1, "tie": 0, "wrong_language": 0}
-    assert report("metrics/pairs.json") == {"reference_over_plain": {"dropped": dropped, "kept": 2, "taken": 3}}
+    assert told("metrics/pairs.json") == {"reference_over_plain": {"dropped": dropped, "kept": 2, "taken": 3}}
 
 
 @pytest.mark.parametrize(
@@ -380,6 +383,54 @@ def test_likeness_to_the_reference_is_a_stage_without_a_model(judged: list[Threa
     assert all(0 <= (v.score or 0) < 50 for v in verdicts if v.answer not in of_references)
 
 
+@pytest.mark.parametrize(
+    ("stage", "arguments", "bad", "outs"),
+    [
+        (generated.main, "plain data/threads.jsonl models/base out.jsonl", "data/threads.jsonl", "out.jsonl"),
+        (scored.main, "rubric data/threads.jsonl data/generated models/base out.jsonl out.json", "data/threads.jsonl",
+         "out.jsonl out.json"),
+        (scored.main, "rubric data/threads.jsonl data/generated models/base out.jsonl out.json",
+         "data/generated/other.jsonl", "out.jsonl out.json"),
+        (adapter.main, "models/base data/pairs.jsonl out out.csv out.json", "data/pairs.jsonl", "out out.csv out.json"),
+        (merged.main, "models/base models/adapter data/pairs.jsonl out out.json", "data/pairs.jsonl", "out out.json"),
+        (metrics.main, "preference models/base models/base data out", "data/pairs.jsonl", "out.json out.items.jsonl"),
+        (metrics.main, "perplexity models/base models/base data out", "data/threads.jsonl", "out.json out.items.jsonl"),
+        (metrics.main, "benchmark models/base models/base data out", "data/suites/benchmark.jsonl",
+         "out.json out.items.jsonl"),
+        (metrics.main, "translation models/base models/base data out", "data/suites/translation.jsonl",
+         "out.json out.items.jsonl"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("judged")
+def test_a_bad_row_stops_a_stage_before_its_model_is_read(
+    tokenizer: Callable[..., Path], stage: click.Command, arguments: str, bad: str, outs: str
+) -> None:
+    shutil.copytree(tokenizer(), "models/base")
+    Path("models/base/config.json").write_text("{}")
+    Path("models/base/model.safetensors").write_bytes(b"nothing that loads")
+    assert run(pairs.main, *PAIRS).exit_code == 0
+    for out in outs.split():
+        Path(out).write_text("previous")
+    Path(bad).parent.mkdir(parents=True, exist_ok=True)
+    with Path(bad).open("a", encoding="utf-8") as file:
+        file.write('{"id": 7}\n')
+    number = len(Path(bad).read_bytes().splitlines())
+    assert refused(stage, *arguments.split()) == (
+        f"Error: {bad}:{number}: id: input should be a valid string, got 7; mend the row"
+    )
+    assert {Path(out).read_text() for out in outs.split()} == {"previous"}
+
+
+def test_a_report_of_what_was_not_measured() -> None:
+    Path("out.md").write_text("previous")
+    said = refused(report.main, "data/threads.jsonl", "metrics", "models", "out.json", "out.md")
+    assert said == (
+        "Error: metrics/base/preference.json: cannot be read (No such file or directory); run the stage that makes it"
+    )
+    assert Path("out.md").read_text() == "previous"
+    assert not Path("out.json").exists()
+
+
 SHARED = ROOT.parent / "shared/data"
 
 
@@ -399,8 +450,8 @@ def test_openassistant_from_raw_to_threads(name: str, form: str, language: str, 
     run(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")
     result = run(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json")
     assert result.exit_code == 0, result.output
-    assert (report("metrics/raw.json")[name]["kept"], report("metrics/filtered.json")["taken"]) == counts
-    filtering, cutting = report("metrics/filtered.json"), report("metrics/threads.json")
+    assert (told("metrics/raw.json")[name]["kept"], told("metrics/filtered.json")["taken"]) == counts
+    filtering, cutting = told("metrics/filtered.json"), told("metrics/threads.json")
     assert filtering["kept"] + sum(filtering["dropped"].values()) == filtering["taken"]
     assert cutting["kept"] + sum(cutting["dropped"].values()) == cutting["taken"]
     assert filtering["kept"] > 0.8 * filtering["taken"]

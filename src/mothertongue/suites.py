@@ -119,15 +119,16 @@ def estimates(suite: str, items: Sequence[Item], signature: Mapping[str, str], s
     return found
 
 
-def signatures(suite: str, model: Model, params: Metrics, harness: Mapping[str, str]) -> dict[str, str]:
+def signatures(suite: str, model: Model, code: str, params: Metrics, harness: Mapping[str, str]) -> dict[str, str]:
     """The signature of each figure of a suite."""
-    return {figure: _signature(suite, figure, model, params, harness) for figure in FIGURES[suite]}
+    return {figure: _signature(suite, figure, model, code, params, harness) for figure in FIGURES[suite]}
 
 
-def _signature(suite: str, figure: str, model: Model, params: Metrics, harness: Mapping[str, str]) -> str:
+def _signature(suite: str, figure: str, model: Model, code: str, params: Metrics, harness: Mapping[str, str]) -> str:
     """What must be equal before two values of a figure may be compared: how it was measured, not on which model."""
     parts = {
         "suite": f"{suite} {VERSION}",
+        "language": code,
         "engine": model.identity["engine"],
         "dtype": model.dtype,
         "chat": model.chat.digest,
@@ -138,8 +139,10 @@ def _signature(suite: str, figure: str, model: Model, params: Metrics, harness: 
     if kind in ("bleu", "chrf"):
         parts["sacrebleu"] = overlap.signature("bleu" if kind == "bleu" else "chrf")
         parts["tokens"] = str(params.translation_tokens)
+        parts["prompt"] = prompts.digest("translate", code)
     if suite == "language":
         parts["tokens"] = str(params.answer_tokens)
+        parts["detector"] = languages.detector()
     return json.dumps(parts, sort_keys=True)
 
 

@@ -4,15 +4,16 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mothertongue import memory
-from mothertongue.chat import Chat
+from mothertongue.chat import PLAIN, Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file, new_folder
-from mothertongue.params import Adapter
+from mothertongue.params import Adapter, Dtype
 from mothertongue.records import Pair, write_json
 
 STEPS = {  # our column: TRL's
@@ -72,17 +73,21 @@ def _longest_first(pairs: Sequence[Pair], sizes: Sequence[int], longest: int) ->
     return [pair for size, pair in ordered if size <= longest]
 
 
-def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Adapter, seed: int) -> dict[str, Any]:
+def train(
+    pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Adapter, dtype: Dtype, seed: int
+) -> dict[str, Any]:
     """Train on the pairs of split `train`, measure on `validation`; write the adapter, and its steps as CSV for plots.
 
-    Nothing is written before training has ended, so a killed run leaves no torn checkpoint and starts clean. The same
-    seed gives the same bytes. Returns a report of lengths and of the last measurement.
+    Nothing is written before training has ended, so a killed run leaves no torn checkpoint and starts clean. On a CPU
+    the same seed gives the same bytes. Returns a report of lengths and of the last measurement.
     """
     chat = Chat(base)
     train_pairs, report = fitting([p for p in pairs if p.split == "train"], params, chat)
-    validation = [p for p in pairs if p.split == "validation"]
-    validation = _longest_first(validation, lengths(validation, chat), params.max_length)
+    held_out = [p for p in pairs if p.split == "validation"]
+    validation = _longest_first(held_out, lengths(held_out, chat), params.max_length)
 
+    # With several GPUs in sight transformers would spread each batch over them, and the updates would be fewer.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, set_seed
@@ -91,7 +96,9 @@ def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Ada
     if not (gpu := torch.cuda.is_available()):
         memory.keep_freed()
     set_seed(seed)
-    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        base, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+    )
     updates = math.ceil(math.ceil(len(train_pairs) / (params.batch * params.accumulation)) * params.epochs)
     with new_folder(out) as folder:
         config = DPOConfig(
@@ -112,7 +119,7 @@ def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Ada
             precompute_ref_log_probs=True,
             precompute_ref_batch_size=4 * params.batch,
             gradient_checkpointing=gpu,
-            bf16=model.dtype == torch.bfloat16,
+            bf16=dtype == "bfloat16",
             use_cpu=not gpu,
             eval_strategy="steps" if validation else "no",
             eval_steps=max(1, math.ceil(updates / params.evaluations)),
@@ -147,7 +154,12 @@ def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Ada
         (folder / "trainer").rmdir() if (folder / "trainer").is_dir() else None
         write_json(folder / "chat.json", {"digest": chat.digest})
         last = _write_steps(trainer.state.log_history, steps)
-    return {**report, "validation_pairs": len(validation), "updates": int(trainer.state.global_step), "last": last}
+    return {
+        **report,
+        "validation": {"pairs": len(held_out), "left_out": len(held_out) - len(validation)},
+        "updates": int(trainer.state.global_step),
+        "last": last,
+    }
 
 
 def probes(pairs: Sequence[Pair], base: Path, adapter: Path) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -173,7 +185,12 @@ def _dataset(pairs: Sequence[Pair], chat: Chat) -> Any:
 
     return Dataset.from_list(
         [
-            {"prompt": chat.cleaned(p.prompt), "chosen": turn(p.chosen.text), "rejected": turn(p.rejected.text)}
+            {
+                "prompt": chat.cleaned(p.prompt),
+                "chosen": turn(p.chosen.text),
+                "rejected": turn(p.rejected.text),
+                "chat_template_kwargs": PLAIN,
+            }
             for p in pairs
         ]
     )

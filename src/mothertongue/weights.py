@@ -1,5 +1,6 @@
 """Merging and quantising. The room of PEFT's merge and of bitsandbytes."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def merge(
     """
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     def load(folder: Path) -> Any:
         return AutoModelForCausalLM.from_pretrained(
@@ -31,15 +32,14 @@ def merge(
     with new_folder(out) as folder:
         before = [_token_log_probabilities(adapted, *probe) for probe in probes]
         merged: Any = adapted.merge_and_unload(safe_merge=True)
-        merged.to(getattr(torch, params.dtype)).save_pretrained(folder)
-        AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
+        _save(merged.to(getattr(torch, params.dtype)), base, folder)
         del adapted, merged
         stored = load(folder)
         gaps = torch.cat(
             [(_token_log_probabilities(stored, *probe) - was).abs() for probe, was in zip(probes, before, strict=True)]
         )
         largest = float(gaps.max())
-        if largest > params.max_difference:
+        if not largest <= params.max_difference:  # so that NaN is refused, too
             raise BadInput(
                 f"{out}: merged and adapter differ by {largest:.3g} nats in a token's log-probability, over"
                 f" merged.max_difference {params.max_difference:g}; store it as float32 or raise the limit"
@@ -55,6 +55,18 @@ def _token_log_probabilities(model: Any, prompt: tuple[int, ...], answer: tuple[
         return torch.log_softmax(logits.float(), dim=-1).gather(1, torch.tensor(answer)[:, None])[:, 0]
 
 
+def _save(model: Any, source: Path, folder: Path) -> None:
+    """Write weights and configuration; all else, such as the tokenizer, is the source's to the byte."""
+    from transformers import GenerationConfig
+
+    model.generation_config = GenerationConfig()  # the source's may be one that transformers reads, but does not write
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink()
+    for path in source.iterdir():
+        if path.name != "config.json" and ".safetensors" not in path.name:
+            shutil.copyfile(path, folder / path.name)
+
+
 def quantize(merged: Path, out: Path, level: str) -> dict[str, float]:
     """Store a model at a bitsandbytes level and return the size of its weights.
 
@@ -62,7 +74,7 @@ def quantize(merged: Path, out: Path, level: str) -> dict[str, float]:
     Dettmers et al. 2022.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     config = {
         "nf4": BitsAndBytesConfig(
@@ -77,7 +89,6 @@ def quantize(merged: Path, out: Path, level: str) -> dict[str, float]:
         merged, quantization_config=config, dtype=torch.bfloat16, use_safetensors=True, trust_remote_code=False
     )
     with new_folder(out) as folder:
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(merged, local_files_only=True).save_pretrained(folder)
+        _save(model, merged, folder)
         size, full = weights_size(folder), weights_size(merged)
     return {"bytes": size, "share_of_merged": size / full}

@@ -100,7 +100,8 @@ class Model:
         self.identity = {
             "weights": _weights_digest(folder),
             "chat": self.chat.digest,
-            "engine": f"{engine} {version} r{REVISION}",
+            # torch's version says CPU or CUDA, which do not give the same numbers
+            "engine": f"{engine} {version} torch {_version('torch')} r{REVISION}",
             "dtype": dtype,
         }
 
@@ -137,10 +138,11 @@ class Model:
 
     def _check_lengths(self, lengths: Sequence[int]) -> None:
         room = int(self.config.get("max_position_embeddings", 2**31))
-        if lengths and max(lengths) > room:
+        if long := [length for length in lengths if length > room]:
             raise BadInput(
-                f"{self.folder}: a request needs {max(lengths)} tokens and the model holds {room};"
-                " lower filtered.max_words or max_tokens in params.yaml"
+                f"{self.folder}: {len(long)} of {len(lengths)} requests need more than the {room} tokens that the model"
+                f" holds (the longest {max(long)}); take out the longest conversations, or lower max_tokens in"
+                " params.yaml"
             )
 
 

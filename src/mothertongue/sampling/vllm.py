@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mothertongue.chat import Chat
+from mothertongue.errors import BadInput
 from mothertongue.params import Dtype
 from mothertongue.sampling import Choose, Generate, Text, Weigh
 
@@ -17,6 +18,7 @@ class VLLM:
     def __init__(self, folder: Path, dtype: Dtype, chat: Chat) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # The engine in this process: with a second one, the order in which requests arrive depends on timing.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         import torch
@@ -24,12 +26,13 @@ class VLLM:
 
         logging.getLogger("vllm").setLevel(logging.ERROR)
         gpu = torch.cuda.is_available()
-        self.chat = chat
+        self.folder, self.chat = folder, chat
         # A batch is what a kill can lose, and where the engine drains: small on a CPU, which gains nothing from more.
         self.batch = 2048 if gpu else 96
         self._llm: Any = LLM(
             model=str(folder),
             dtype=dtype,
+            max_model_len=-1,  # the model's own, or what the memory for its cache holds
             seed=0,
             enforce_eager=not gpu,
             trust_remote_code=False,
@@ -90,5 +93,11 @@ class VLLM:
         ]
 
     def _run(self, requests: Sequence[Generate | Choose], params: Sequence[Any]) -> list[Any]:
+        room = self._llm.model_config.max_model_len
+        if (longest := max(len(r.prompt) + p.max_tokens for r, p in zip(requests, params, strict=True))) > room:
+            raise BadInput(
+                f"{self.folder}: a request needs {longest} tokens and vLLM's cache holds {room}; raise"
+                " VLLM_CPU_KVCACHE_SPACE (GiB) on a CPU, or lower max_tokens in params.yaml"
+            )
         prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]
         return list(self._llm.generate(prompts, list(params), use_tqdm=False))
