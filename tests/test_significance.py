@@ -84,6 +84,23 @@ def test_a_share_on_unequal_groups_rests_on_fewer() -> None:
     assert found.low < 0.35 < 0.95 < found.high
 
 
+@pytest.mark.parametrize(
+    ("sizes", "counted", "effective"),
+    [([1] * 60, 0.94, 0.94), ([5] * 12, 0.94, 0.94), ([10] * 4 + [1] * 40, 0.71, 0.95), ([40] + [1] * 19, 0.38, 1.0)],
+)
+def test_how_often_a_share_s_interval_holds_the_truth(sizes: list[int], counted: float, effective: float) -> None:
+    """The worst case: all items of a group go one way. Without Kish's number it is far from 95 %."""
+    truth, drawn = 0.7, np.random.default_rng(3).random((400, len(sizes))) < 0.7
+    groups = [f"{group}" for group, size in enumerate(sizes) for _ in range(size)]
+    held = []
+    for case in drawn:
+        values = [[float(way)] for way, size in zip(case, sizes, strict=True) for _ in range(size)]
+        found = significance.estimate("share", items(values, groups), 1, "")
+        low, high = significance.wilson(found.value, found.groups)
+        held.append([low <= truth <= high, found.low <= truth <= found.high])
+    assert np.mean(held, axis=0) == pytest.approx([counted, effective], abs=0.0051)
+
+
 # The 2.5 % quantile of 2,000 draws has itself an error of 0.06 standard errors: sqrt(0.025 * 0.975 / 2000) / 0.0584.
 TOLERANCE = 0.2
 DRAWN = np.random.default_rng(7).gamma(2.0, 3.0, size=400)
