@@ -22,10 +22,8 @@ from mothertongue.chat import Chat
 from mothertongue.records import Pair, Thread, read_rows
 from mothertongue.sampling import Generate, Weigh, transformers
 
-BASE = Path("models/base")
 
-
-def train(pairs: int) -> object:
+def train(pairs: int, model: Path) -> object:
     """Seconds of a training on some pairs, and its last step."""
     values = params.load()
     rows = [pair for pair in read_rows(Path("data/pairs.jsonl"), Pair) if pair.split == "train"][:pairs]
@@ -33,7 +31,7 @@ def train(pairs: int) -> object:
         begin = time.perf_counter()
         report = training.train(
             rows,
-            BASE,
+            model,
             Path(folder, "adapter"),
             Path(folder, "steps.csv"),
             values.adapter,
@@ -43,24 +41,24 @@ def train(pairs: int) -> object:
         return time.perf_counter() - begin, report["last"]
 
 
-def answer(tokens: int) -> object:
+def answer(tokens: int, model: Path) -> object:
     """Seconds of answering the held-out threads, and what was said."""
-    chat = Chat(BASE)
+    chat = Chat(model)
     threads = [row for row in read_rows(Path("data/threads.jsonl"), Thread) if row.split == "test"]
     requests = [Generate(chat.prompt(thread.prompt), tokens, 0, 1, 0, 0) for thread in threads]
-    engine = transformers.Transformers(BASE, params.load().base.dtype, chat)
+    engine = transformers.Transformers(model, params.load().base.dtype, chat)
     engine.generate(requests[:2])
     begin = time.perf_counter()
     said = engine.generate(requests)
     return time.perf_counter() - begin, sum(text.tokens for text in said)
 
 
-def weigh(pairs: int) -> object:
+def weigh(pairs: int, model: Path) -> object:
     """Seconds of the log-probabilities of both sides of held-out pairs, and their rounded sum."""
-    chat = Chat(BASE)
+    chat = Chat(model)
     rows = [pair for pair in read_rows(Path("data/pairs.jsonl"), Pair) if pair.split == "test"][:pairs]
     requests = [Weigh(*chat.answered(row.prompt, side.text)) for row in rows for side in (row.chosen, row.rejected)]
-    engine = transformers.Transformers(BASE, params.load().base.dtype, chat)
+    engine = transformers.Transformers(model, params.load().base.dtype, chat)
     engine.weigh(requests[:2])
     begin = time.perf_counter()
     said = engine.weigh(requests)
@@ -93,25 +91,26 @@ MEASURES = {
 @click.command(help=__doc__)
 @click.option("--pairs", default=24, show_default=True, help="How many pairs to train on and to weigh.")
 @click.option("--tokens", default=32, show_default=True, help="How long an answer may be.")
+@click.option("--model", default="models/base", show_default=True, help="Which one trains, answers and weighs.")
 @click.option("--side", nargs=3, hidden=True, help="What a process of its own is to do.")
-def main(pairs: int, tokens: int, side: tuple[str, str, str] | None) -> None:
+def main(pairs: int, tokens: int, model: str, side: tuple[str, str, str] | None) -> None:
     """See the module."""
     if side:
         what, without, size = side
         TAKEN_AWAY[without]()
-        click.echo(json.dumps(SIDES[what](int(size))))
+        click.echo(json.dumps(SIDES[what](int(size), Path(model))))
         return
     for what, measures in MEASURES.items():
         size = tokens if what == "answer" else pairs
-        baseline, end = _measured(what, "nothing", size)
+        baseline, end = _measured(what, "nothing", size, model)
         click.echo(f"{what}: {baseline:.1f} s with all measures, end {end}")
         for without in measures:
-            seconds, other = _measured(what, without, size)
+            seconds, other = _measured(what, without, size, model)
             click.echo(f"{what}: {seconds:.1f} s without {without}, {seconds / baseline:.2f} times that, end {other}")
 
 
-def _measured(what: str, without: str, size: int) -> tuple[float, object]:
-    command = [sys.executable, "-m", "benchmarks.savings", "--side", what, without, str(size)]
+def _measured(what: str, without: str, size: int, model: str) -> tuple[float, object]:
+    command = [sys.executable, "-m", "benchmarks.savings", "--model", model, "--side", what, without, str(size)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
     seconds, end = json.loads(done.stdout.splitlines()[-1])
     return seconds, end
