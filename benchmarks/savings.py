@@ -1,6 +1,6 @@
 """What each measure for speed saves on a CPU: seconds with it taken away, against seconds with all of them.
 
-    python -m benchmarks.savings [--pairs 24] [--tokens 32]
+    python -m benchmarks.savings [--pairs 24] [--tokens 32] [--model models/base]
 
 Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Each side runs in a process of its own.
 freed: freed memory stays with the process. groups: answers in groups of like length. ended: answers that have ended
