@@ -19,7 +19,6 @@ export PYTHONPATH := src
 export PYTHONHASHSEED := 0
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
-export VLLM_NO_USAGE_STATS := 1
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 JOB = env PATH="$(CURDIR)/.venv/bin:$$PATH"

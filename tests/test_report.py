@@ -138,6 +138,15 @@ def test_other_items_are_not_compared(measured: Path) -> None:
     )
 
 
+def test_a_bad_item_is_named(measured: Path) -> None:
+    path = measured / "metrics/merged/language.items.jsonl"
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"id": "a", "group": "g", "figure": "words", "values": [null], "text": ""}\n')
+    with pytest.raises(BadInput) as caught:
+        compared(measured)
+    assert caught.value.message == (f"{path}:81: values.0: input should be a valid number, got null; mend the row")
+
+
 def test_an_estimate_without_interval_is_named(measured: Path) -> None:
     path = measured / "metrics/base/language.json"
     figures = json.loads(path.read_text(encoding="utf-8"))
