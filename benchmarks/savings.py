@@ -57,7 +57,8 @@ def weigh(pairs: int, model: Path) -> object:
     """Seconds of the log-probabilities of both sides of held-out pairs, and their rounded sum."""
     chat = Chat(model)
     rows = [pair for pair in read_rows(Path("data/pairs.jsonl"), Pair) if pair.split == "test"][:pairs]
-    requests = [Weigh(*chat.answered(row.prompt, side.text)) for row in rows for side in (row.chosen, row.rejected)]
+    sides = [(row.prompt, side) for row in rows for side in (row.chosen, row.rejected)]
+    requests = [Weigh(*chat.answered(asked, side.text, ended=side.finish == "stop")) for asked, side in sides]
     engine = transformers.Transformers(model, params.load().base.dtype, chat)
     engine.weigh(requests[:2])
     begin = time.perf_counter()

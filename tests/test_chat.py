@@ -41,6 +41,68 @@ def test_an_answer_whose_end_the_template_does_not_write_is_whole(tokenizer: Cal
     assert read(chat, chat.answered(ASKED, "Muy bien.")[1]) == "Muy bien.~"
 
 
+# How a template ends a turn, and what is left of "Muy bien." when it was cut: what was said.
+TAILS = {
+    "an end": "{{ m.content }}<|im_end|>",
+    "an end and a line break": "{{ m.content }}<|im_end|>\n",
+    "a space and an end": "{{ m.content }} <|im_end|>",
+    "words and an end": "{{ m.content }}\n(answered)<|im_end|>\n",
+    "no end": "{{ m.content }}\n",
+    "nothing": "{{ m.content }}",
+    "a mark that is no control token": "{{ m.content }}</s>",
+    "what strips the answer": "{{ m.content | trim }}<|im_end|>\n",
+    "what adds a thought before it": "<think>\n\n</think>\n\n{{ m.content }}<|im_end|>",
+}
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("text", ["Muy bien.", "Muy bien", " Muy bien, a", "Muy bien. b", "Muy bien.<|im_end|>", "a"])
+def test_a_cut_answer_is_what_was_said_and_nothing_else(tokenizer: Callable[..., Path], tail: str, text: str) -> None:
+    turn = f"{{% if m.role == 'assistant' %}}{TAILS[tail]}{{% else %}}{{{{ m.content }}}}<|im_end|>\n{{% endif %}}"
+    chat = Chat(tokenizer(template=TEMPLATE.replace("{{ m.content }}<|im_end|>\n", turn)))
+    before, answer = chat.answered(ASKED, text, ended=False)
+    said = chat.clean(text).strip() if "trim" in TAILS[tail] else chat.clean(text)
+    thought = TAILS[tail].partition("{{")[0]
+    assert (read(chat, before), read(chat, answer)) == (RENDERED, thought + said)
+    assert chat.rendered(ASKED, text, ended=False) == (before, answer)
+    assert not set(chat.ends) & set(answer)
+    assert chat.answered(ASKED, text)[0] == before
+
+
+def test_half_a_character_is_no_part_of_a_cut_answer(chat: Chat) -> None:
+    whole = chat.tokenizer.encode("Bien 👍")
+    text = chat.decode(whole[:-1])
+    assert text == "Bien \ufffd"
+    assert read(chat, chat.answered(ASKED, text, ended=False)[1]) == "Bien "
+    assert read(chat, chat.answered(ASKED, text)[1]) == "Bien \ufffd<|im_end|>"  # there the model said so
+
+
+def test_a_cut_answer_has_no_token_that_reaches_over_its_last_character(tokenizer: Callable[..., Path]) -> None:
+    """A tokenizer that writes ".\\n" as one token, as many do."""
+    folder = tokenizer(template=TEMPLATE.replace("{{ m.content }}<|im_end|>", "{{ m.content }}\n<|im_end|>"))
+    path = folder / "tokenizer.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["model"]["vocab"][".Ċ"] = 1000
+    settings["model"]["merges"] = [[".", "Ċ"]]
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    chat = Chat(folder)
+    assert 1000 in chat.answered(ASKED, "Muy bien.")[1]
+    answer = chat.answered(ASKED, "Muy bien.", ended=False)[1]
+    assert (read(chat, answer), 1000 in answer) == ("Muy bien.", False)
+
+
+def test_a_template_whose_end_depends_on_the_answer_is_refused(tokenizer: Callable[..., Path]) -> None:
+    end = "{{ m.content }}{{ '<|im_end|>' if m.content | length < 5 else '<|tool|>' }}"
+    folder = tokenizer(template=TEMPLATE.replace("{{ m.content }}<|im_end|>", end))
+    assert Chat(folder).answered(ASKED, "Bien", ended=False)
+    with pytest.raises(BadInput) as caught:
+        Chat(folder).answered(ASKED, "Muy bien.", ended=False)
+    assert caught.value.message == (
+        f"{folder}: what the chat template writes after an answer depends on the answer, so that a cut one cannot be"
+        " told from its end; take another template"
+    )
+
+
 def test_an_answer_starts_where_the_template_begins_to_differ(tokenizer: Callable[..., Path]) -> None:
     # a template that lets the assistant think, and drops the thoughts of turns that are over
     chat = Chat(tokenizer(template=TEMPLATE.replace("assistant\n{% endif", "assistant\n<think>{% endif")))

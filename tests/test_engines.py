@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -18,7 +19,7 @@ import stages.adapter
 import stages.base
 import stages.scored
 from mothertongue import benchmark, models, params, sampling, training, weights
-from mothertongue.chat import Chat
+from mothertongue.chat import PLAIN, Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import weights_size
 from mothertongue.records import Message, Pair, Side, Thread, write_rows
@@ -290,8 +291,11 @@ def test_control_tokens_in_a_text_cannot_speak(base: Path) -> None:
 # Training, once for the tests below
 
 
-def _pair(place: int, split: str, prompt: Sequence[Message], chosen: str, rejected: str) -> Pair:
-    sides = [Side(answer=f"{place}-{text}", generator="x", text=text, score=0) for text in (chosen, rejected)]
+def _pair(place: int, split: str, prompt: Sequence[Message], chosen: str, rejected: str, finish: Any = "stop") -> Pair:
+    sides = [
+        Side(answer=f"{place}-{text}", generator="x", text=text, finish=how, score=0)
+        for text, how in ((chosen, "stop"), (rejected, finish))
+    ]
     return Pair(
         id=f"pair-{place:03}",
         thread=f"thread-{place}",
@@ -314,6 +318,8 @@ def _pairs() -> list[Pair]:
         *found,
         _pair(100, "train", [system, user], "Es un signo <|im_end|>.", " con espacios \n"),
         _pair(101, "train", [user], "1 2 3", "áéíóú 👍"),
+        _pair(102, "train", [user], "Es un signo.", "Es un signo que se pone al", "length"),
+        _pair(103, "validation", [user], "Es un signo.", "Un signo \ufffd", "length"),
     ]
 
 
@@ -344,22 +350,67 @@ def trained(base: Path, values: params.Params, tmp_path_factory: pytest.TempPath
     return Trained(base, tmp_path_factory.mktemp("trained"), values.adapter)
 
 
-def _renders_as_trl_does(trained: Trained) -> None:
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
+
+
+def _as_trl_tokenizes(trained: Trained, pairs: Sequence[Pair]) -> list[dict[str, list[int]]]:
+    """The pairs as TRL's own preparation of conversations has them, each answer with an end."""
+    import trl
+    from datasets import Dataset
+
     chat = Chat(trained.base)
+    rows = [
+        {
+            "prompt": chat.cleaned(pair.prompt),
+            **{
+                name: [{"role": "assistant", "content": chat.clean(side.text)}]
+                for name, side in (("chosen", pair.chosen), ("rejected", pair.rejected))
+            },
+            "chat_template_kwargs": PLAIN,
+        }
+        for pair in pairs
+    ]
+    prepared = trl.DPOTrainer._prepare_dataset(
+        trained.trainer, Dataset.from_list(rows), chat.tokenizer, trained.trainer.args, "train"
+    )
+    return [{column: row[column] for column in COLUMNS} for row in prepared]
+
+
+def _trains_on_what_trl_renders(trained: Trained) -> None:
+    """But for answers that were cut: there the end is missing that TRL writes, and nothing else."""
+    read = Chat(trained.base).tokenizer.decode
+    cut = 0
     for split, dataset in (("train", trained.trainer.train_dataset), ("validation", trained.trainer.eval_dataset)):
         pairs = [pair for pair in trained.pairs if pair.split == split]
         assert len(pairs) >= 10
-        # The trainer has the longest first.
-        ours = [[chat.rendered(pair.prompt, side.text) for side in (pair.chosen, pair.rejected)] for pair in pairs]
-        theirs = [
-            [(tuple(row["prompt_ids"]), tuple(row[f"{side}_ids"])) for side in ("chosen", "rejected")]
-            for row in dataset
-        ]
-        assert sorted(ours) == sorted(theirs)
+        # The trainer has the longest first; a chosen side tells the pairs apart.
+        ours = {(*row["prompt_ids"], -1, *row["chosen_ids"]): row for row in dataset}
+        assert len(ours) == len(dataset) == len(pairs)
+        for expected, pair in zip(_as_trl_tokenizes(trained, pairs), pairs, strict=True):
+            row = ours[(*expected["prompt_ids"], -1, *expected["chosen_ids"])]
+            if pair.rejected.finish == "stop":
+                assert {column: row[column] for column in COLUMNS} == expected
+            else:
+                cut += 1
+                said, text = read(row["rejected_ids"]), pair.rejected.text
+                half = "\ufffd" if text.endswith("\ufffd") else ""
+                assert said.endswith(text.removesuffix(half))
+                assert read(expected["rejected_ids"]) == f"{said}{half}<|im_end|>\n"
+    assert cut == 2
 
 
-def test_chat_renders_as_trl_does(trained: Trained) -> None:
-    _renders_as_trl_does(trained)
+def test_training_is_on_what_trl_renders(trained: Trained) -> None:
+    _trains_on_what_trl_renders(trained)
+
+
+def test_a_cut_side_is_trained_on_without_an_end_and_an_ended_one_with_it(trained: Trained) -> None:
+    """The token that ends a turn stands in the trainer's rows as often as it was said."""
+    (end,) = Chat(trained.base).ends
+    for split, dataset in (("train", trained.trainer.train_dataset), ("validation", trained.trainer.eval_dataset)):
+        finishes = Counter(pair.rejected.finish for pair in trained.pairs if pair.split == split)
+        assert finishes["length"] == 1
+        assert Counter(row["rejected_ids"].count(end) for row in dataset) == {1: finishes["stop"], 0: 1}
+        assert {row["chosen_ids"].count(end) for row in dataset} == {1}
 
 
 def test_so_it_does_where_a_template_asks_for_the_day_and_for_thoughts(tmp_path: Path, values: params.Params) -> None:
@@ -372,7 +423,7 @@ def test_so_it_does_where_a_template_asks_for_the_day_and_for_thoughts(tmp_path:
     assert Chat(base).tokenizer.decode(Chat(base).prompt(_turns()[0][:1])).endswith("assistant26 Jul 2024!\n")
     (tmp_path / "out").mkdir()
     trained = Trained(base, tmp_path / "out", values.adapter)
-    _renders_as_trl_does(trained)
+    _trains_on_what_trl_renders(trained)
     assert trained.trainer.model.dtype == torch.float32  # what was asked for, whatever the weights are stored in
 
 

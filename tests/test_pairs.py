@@ -20,8 +20,9 @@ def rule(chosen: str, rejected: str, margin: float = 0, judge: str = "j") -> Rul
     return Rule(name=f"{chosen}_over_{rejected}", chosen=chosen, rejected=rejected, judge=judge, min_margin=margin)
 
 
-def side(answer: str, generator: str, score: float, text: str | None = None) -> Side:
-    return Side(answer=answer, generator=generator, text=TEXTS[generator] if text is None else text, score=score)
+def side(answer: str, generator: str, score: float, text: str | None = None, finish: Any = "stop") -> Side:
+    said = TEXTS[generator] if text is None else text
+    return Side(answer=answer, generator=generator, text=said, finish=finish, score=score)
 
 
 REFERENCE = side("r", "reference", 5)
@@ -66,6 +67,9 @@ def test_a_worse_reference_can_be_rejected() -> None:
         (PLAIN, 0, "no_verdict"),
         ([REFERENCE, side("p", "plain", 1, "  \n")], 0, "empty"),
         ([side("r", "reference", 5, ""), *PLAIN], 0, "empty"),
+        ([REFERENCE, side("p", "plain", 1, " \ufffd ", "length")], 0, "empty"),  # cut inside its first character
+        ([side("r", "reference", 5, finish="length"), *PLAIN], 0, "cut"),
+        ([side("r", "reference", 5, TEXTS["english"], "length"), *PLAIN], 0, "cut"),
         ([side("r", "reference", 5, TEXTS["english"]), *PLAIN], 0, "wrong_language"),
         ([side("r", "reference", 5, "42"), *PLAIN], 0, "wrong_language"),
         ([REFERENCE, side("p", "plain", 1, TEXTS["reference"])], 0, "identical"),
@@ -75,7 +79,8 @@ def test_a_worse_reference_can_be_rejected() -> None:
         ([REFERENCE, side("p", "plain", 4.5)], 1, "margin"),
         ([REFERENCE, side("p", "plain", 6)], 0, "margin"),
         ([REFERENCE, side("p", "plain", 4)], 1, "r p"),  # the margin just holds
-        # the rejected side may be in any language, and the worst that says something is taken
+        # the rejected side may be cut and in any language, and the worst that says something is taken
+        ([REFERENCE, side("p", "plain", 1, finish="length")], 1, "r p"),
         ([REFERENCE, side("p", "plain", 1, TEXTS["english"])], 1, "r p"),
         ([REFERENCE, *PLAIN, side("p0", "plain", 0, "")], 1, "r p1"),
     ],
@@ -85,10 +90,11 @@ def test_refusals(sides: list[Side], margin: float, expected: str) -> None:
     assert (found if isinstance(found, str) else " ".join(part.answer for part in found)) == expected
 
 
-def test_the_best_in_the_right_language_is_chosen() -> None:
-    worst = side("p3", "plain", 1, "Sí, ahora mismo voy.")
-    sides = [side("p1", "plain", 5, TEXTS["english"]), side("p2", "plain", 4), worst]
-    assert pairs.choose(rule("best", "worst"), sides, "es") == (sides[1], worst)
+def test_the_best_that_ends_in_the_right_language_is_chosen() -> None:
+    worst = side("p4", "plain", 1, "Sí, ahora mismo voy.", "length")
+    cut = side("p2", "plain", 4.5, "Creo que está muy cerca de", "length")
+    sides = [side("p1", "plain", 5, TEXTS["english"]), cut, side("p3", "plain", 4), worst]
+    assert pairs.choose(rule("best", "worst"), sides, "es") == (sides[2], worst)
 
 
 def test_equal_scores_are_settled_by_id() -> None:
@@ -160,4 +166,6 @@ def test_each_rule_and_thread_is_counted() -> None:
     first = found[0]
     assert first.id == row_id("t", "reference_over_plain", REFERENCE_ID, "t.plain")
     assert (first.prompt, first.judge) == (THREAD.prompt, "j")
-    assert first.chosen == Side(answer=REFERENCE_ID, generator="reference", text=TEXTS["reference"], score=5.0)
+    assert first.chosen == Side(
+        answer=REFERENCE_ID, generator="reference", text=TEXTS["reference"], finish="stop", score=5.0
+    )

@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, why: str) -> None
 
 
 PROMPT = [Message(role="system", content="Sé breve."), Message(role="user", content='¿"Qué"\nhora\u2028es?')]
-SIDE = Side(answer="w", generator="plain", text="Las dos.", score=41.5)
+SIDE = Side(answer="w", generator="plain", text="Las dos.", finish="stop", score=41.5)
 ROWS = [
     Conversation(id="a", source="s", messages=PROMPT),
     Thread(id="a", conversation="c", group="g", split="test", prompt=PROMPT, reference="नमस्ते 😀"),

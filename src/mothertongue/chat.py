@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -47,26 +48,31 @@ class Chat:
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids up to where the assistant begins to speak."""
-        return self._ids(messages, add_generation_prompt=True)
+        return self._ids(self._text(messages))
 
-    def answered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids of a prompt, and of the answer up to the token that ends its turn.
+    def answered(
+        self, messages: Sequence[Message], answer: str, *, ended: bool = True
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a prompt, and of the answer up to the token that ends its turn; without it where none was said.
 
         What a template writes after that, such as a line break, nobody says: it would count as a token that is all but
         certain.
         """
-        prompt, rest = self.rendered(messages, answer)
+        prompt, rest = self.rendered(messages, answer, ended=ended)
         last = max((place for place, token in enumerate(rest) if token in self.ends), default=len(rest))
         return prompt, rest[: last + 1]
 
-    def rendered(self, messages: Sequence[Message], answer: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def rendered(
+        self, messages: Sequence[Message], answer: str, *, ended: bool = True
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids of a prompt, and of all that the template writes from the answer on, which is trained on.
 
         Where the template renders a conversation with an answer differently from its prompt, the answer starts where
-        the two diverge, as TRL has it.
+        the two diverge, as TRL has it. An answer that was cut (`ended` is false) stops with the last character that was
+        said: nothing of what the template writes after an answer is there.
         """
         prompt = self.prompt(messages)
-        whole = self._ids([*messages, Message(role="assistant", content=answer)], add_generation_prompt=False)
+        whole = self._ids(self._text(messages, answer) if ended else self._unended(messages, answer))
         shared = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
         return prompt[:shared], whole[shared:]
 
@@ -75,24 +81,42 @@ class Chat:
         ids = ids[:-1] if ids and ids[-1] in self.ends else ids
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
-    def _ids(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> tuple[int, ...]:
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _unended(self, messages: Sequence[Message], answer: str) -> str:
+        """The text up to the answer's last character, whatever the template makes of an answer and writes after it.
+
+        It is text that is cut and not token ids: a tokenizer may write an answer's last character and what follows as
+        one token. Where the last token was half of a character, that half cannot be written (U+FFFD) and is left out.
+        """
+        said, one, other = (self._text(messages, text) for text in (answer.rstrip("\ufffd"), "a", "b"))
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False))
+        after = one[len(one) - len(list(alike)) :]
+        if not said.endswith(after):
+            raise BadInput(
+                f"{self.model}: what the chat template writes after an answer depends on the answer, so that a cut one"
+                " cannot be told from its end; take another template"
+            )
+        return said.removesuffix(after)
+
+    def _text(self, messages: Sequence[Message], answer: str | None = None) -> str:
+        """What the template writes: up to where the assistant begins to speak, or with an answer and its end."""
         from jinja2 import TemplateError
 
+        turns = [*messages, *([] if answer is None else [Message(role="assistant", content=answer)])]
         try:
-            ids = self.tokenizer.apply_chat_template(
-                self.cleaned(messages),
-                add_generation_prompt=add_generation_prompt,
-                tokenize=True,
-                return_dict=True,
-                **PLAIN,
+            return str(
+                self.tokenizer.apply_chat_template(
+                    self.cleaned(turns), add_generation_prompt=answer is None, tokenize=False, **PLAIN
+                )
             )
         except TemplateError as error:
-            roles = ", ".join(message.role for message in messages)
+            roles = ", ".join(message.role for message in turns)
             raise BadInput(
                 f"{self.model}: the chat template refuses turns of {roles} ({error}); set guide to false where it wants"
                 " no system turn, and mend the conversations where it wants turns to alternate"
             ) from error
-        return tuple(ids["input_ids"])
 
 
 def _ends(model: Path, eos: int | None) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from mothertongue import languages
 from mothertongue.params import Pairs, Rule
 from mothertongue.records import Answer, Pair, Side, Tally, Thread, Verdict, by_id, reference_answer, row_id
 
-REASONS = ("no_verdict", "empty", "wrong_language", "identical", "tie", "margin")
+REASONS = ("no_verdict", "empty", "cut", "wrong_language", "identical", "tie", "margin")
 
 
 def paired(
@@ -31,7 +31,7 @@ def paired(
         before = len(pairs)
         for thread in sorted(threads, key=lambda thread: thread.id):
             sides = [
-                Side(answer=a.id, generator=a.generator, text=a.text, score=score)
+                Side(answer=a.id, generator=a.generator, text=a.text, finish=a.finish, score=score)
                 for a in candidates[thread.id]
                 if (score := scores.get((rule.judge, a.id))) is not None
             ]
@@ -59,25 +59,30 @@ def paired(
 def choose(rule: Rule, sides: Sequence[Side], language: str) -> tuple[Side, Side] | str:
     """The two sides that a rule names, or the reason why there is no pair.
 
-    The chosen side is the best of those that say something in the right language; the rejected side is the worst of
-    those that say something (the best, for a rule that rejects `best`). Equal scores are settled by answer id.
+    The chosen side is the best of those that say something in the right language and come to an end; the rejected side
+    is the worst of those that say something (the best, for a rule that rejects `best`). Equal scores are settled by
+    answer id.
     """
     pool = _named(rule.chosen, sides), _named(rule.rejected, sides)
     if not all(pool):
         return "no_verdict"
-    spoken = [[side for side in part if side.text.strip()] for part in pool]
+    spoken = [[side for side in part if _says_something(side.text)] for part in pool]
     if not all(spoken):
         return "empty"
-    right = [side for side in spoken[0] if languages.is_in(side.text, language)]
+    whole = [side for side in spoken[0] if side.finish == "stop"]
+    if not whole:
+        return "cut"
+    right = [side for side in whole if languages.is_in(side.text, language)]
     if not right:
         return "wrong_language"
     chosen = _ranked(right)[0 if rule.chosen == "worst" else -1]
     rejected = _ranked(spoken[1])[-1 if rule.rejected == "best" else 0]
     if " ".join(chosen.text.split()) == " ".join(rejected.text.split()):
         return "identical"
-    if chosen.score == rejected.score:
+    margin = _score(chosen) - _score(rejected)
+    if margin == 0:
         return "tie"
-    if chosen.score - rejected.score < rule.min_margin:
+    if margin < rule.min_margin:
         return "margin"
     return chosen, rejected
 
@@ -88,5 +93,15 @@ def _named(name: str, sides: Sequence[Side]) -> list[Side]:
     return [side for side in sides if side.generator == name]
 
 
+def _says_something(text: str) -> bool:
+    """Whether there is more than spaces and halves of characters (U+FFFD, where an answer was cut inside one)."""
+    return bool(text.replace("\ufffd", "").strip())
+
+
 def _ranked(sides: Sequence[Side]) -> list[Side]:
-    return sorted(sides, key=lambda side: (side.score, side.answer))
+    return sorted(sides, key=lambda side: (_score(side), side.answer))
+
+
+def _score(side: Side) -> float:
+    assert side.score is not None
+    return side.score

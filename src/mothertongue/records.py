@@ -72,12 +72,13 @@ class Verdict(Row):
 
 
 class Side(Row):
-    """One side of a pair, with the answer it came from and its score."""
+    """One side of a pair: the answer it came from, how that ended, and its score where a judge ranked."""
 
     answer: str
     generator: str
     text: str
-    score: float
+    finish: Literal["stop", "length"]  # length: cut at max_tokens, so that no end token was said
+    score: float | None  # None where a rule chooses by assumption
 
 
 class Pair(Row):

@@ -10,7 +10,7 @@ from mothertongue.params import Metrics
 from mothertongue.records import Estimate, Item, Message, Pair, Row, Thread, read_rows
 from mothertongue.sampling import Generate, Model, Weigh
 
-VERSION = 2  # of the figures below: raise it when one is made otherwise than before
+VERSION = 3  # of the figures below: raise it when one is made otherwise than before
 
 
 class _Sentence(Row):
@@ -30,8 +30,9 @@ def preference(pairs: Sequence[Pair], threads: Sequence[Thread], model: Model, b
     held_out = [pair for pair in pairs if pair.split == "test"]
     groups = {thread.id: thread.group for thread in threads}
     texts = [text for pair in held_out for text in (pair.chosen.text, pair.rejected.text)]
+    ended = [side.finish == "stop" for pair in held_out for side in (pair.chosen, pair.rejected)]
     prompts_ = [pair.prompt for pair in held_out for _ in range(2)]
-    ours, theirs = (_log_probabilities(who, prompts_, texts, "metrics preference") for who in (model, base))
+    ours, theirs = (_log_probabilities(who, prompts_, texts, "metrics preference", ended) for who in (model, base))
     items = []
     for place, pair in enumerate(held_out):
         (chosen, rejected), (chosen_base, rejected_base) = (side[2 * place : 2 * place + 2] for side in (ours, theirs))
@@ -151,9 +152,15 @@ def _greedy(prompt: tuple[int, ...], max_tokens: int) -> Generate:
 
 
 def _log_probabilities(
-    model: Model, prompts_: Sequence[Sequence[Message]], answers: Sequence[str], label: str
+    model: Model,
+    prompts_: Sequence[Sequence[Message]],
+    answers: Sequence[str],
+    label: str,
+    ended: Sequence[bool] | None = None,
 ) -> list[list[float]]:
-    pieces = [model.chat.answered(prompt, answer) for prompt, answer in zip(prompts_, answers, strict=True)]
+    """Of each token of each answer; those of an answer that was cut hold no end token."""
+    said = zip(prompts_, answers, ended or [True] * len(answers), strict=True)
+    pieces = [model.chat.answered(prompt, answer, ended=whole) for prompt, answer, whole in said]
     return model.weigh([Weigh(prompt=prompt, continuation=answer) for prompt, answer in pieces], label)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mothertongue import memory
-from mothertongue.chat import PLAIN, Chat
+from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file, new_folder
 from mothertongue.params import Adapter, Dtype
@@ -25,12 +25,23 @@ STEPS = {  # our column: TRL's
 }
 
 
+def tokenized(pair: Pair, chat: Chat) -> dict[str, list[int]]:
+    """Token ids as TRL's collator takes them; the end of a turn is there only where it was said.
+
+    Where the two sides begin at different places, `prompt_ids` is what both share, as TRL has it.
+    """
+    sides = [chat.rendered(pair.prompt, s.text, ended=s.finish == "stop") for s in (pair.chosen, pair.rejected)]
+    shared = min(len(prompt) for prompt, _ in sides)
+    chosen, rejected = ([*prompt, *answer] for prompt, answer in sides)
+    return {"prompt_ids": chosen[:shared], "chosen_ids": chosen[shared:], "rejected_ids": rejected[shared:]}
+
+
 def lengths(pairs: Sequence[Pair], chat: Chat) -> list[int]:
     """Tokens of prompt and answer of each pair's longer side."""
     found = []
     for pair in pairs:
-        sides = (chat.rendered(pair.prompt, side.text) for side in (pair.chosen, pair.rejected))
-        found.append(max(len(prompt) + len(answer) for prompt, answer in sides))
+        row = tokenized(pair, chat)
+        found.append(len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])))
     return found
 
 
@@ -89,9 +100,16 @@ def train(
     # With several GPUs in sight transformers would spread each batch over them, and the updates would be fewer.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import torch
+    from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, set_seed
     from trl import DPOConfig, DPOTrainer
+
+    class Trainer(DPOTrainer):  # type: ignore[misc]
+        """TRL tokenises text, and would end every answer, those too that were cut; the rows are token ids already."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
 
     if not (gpu := torch.cuda.is_available()):
         memory.keep_freed()
@@ -130,12 +148,12 @@ def train(
             data_seed=seed,
             dataloader_pin_memory=gpu,
         )
-        trainer = DPOTrainer(
+        trainer = Trainer(
             model=model,
             args=config,
             processing_class=chat.tokenizer,
-            train_dataset=_dataset(train_pairs, chat),
-            eval_dataset=_dataset(validation, chat) if validation else None,
+            train_dataset=Dataset.from_list([tokenized(pair, chat) for pair in train_pairs]),
+            eval_dataset=Dataset.from_list([tokenized(pair, chat) for pair in validation]) if validation else None,
             peft_config=LoraConfig(
                 r=params.rank,
                 lora_alpha=params.alpha,
@@ -144,10 +162,6 @@ def train(
                 task_type="CAUSAL_LM",
             ),
         )
-        if len(trainer.train_dataset) != len(train_pairs):
-            raise BadInput(
-                f"TRL kept {len(trainer.train_dataset)} of {len(train_pairs)} pairs; raise adapter.max_length"
-            )
         trainer.train()
         trainer.model.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
@@ -175,25 +189,6 @@ def probes(pairs: Sequence[Pair], base: Path, adapter: Path) -> list[tuple[tuple
         )
     held_out = [pair for pair in pairs if pair.split != "train"] or list(pairs)
     return [chat.answered(pair.prompt, pair.chosen.text) for pair in held_out[:32]]
-
-
-def _dataset(pairs: Sequence[Pair], chat: Chat) -> Any:
-    from datasets import Dataset
-
-    def turn(text: str) -> list[dict[str, str]]:
-        return [{"role": "assistant", "content": chat.clean(text)}]
-
-    return Dataset.from_list(
-        [
-            {
-                "prompt": chat.cleaned(p.prompt),
-                "chosen": turn(p.chosen.text),
-                "rejected": turn(p.rejected.text),
-                "chat_template_kwargs": PLAIN,
-            }
-            for p in pairs
-        ]
-    )
 
 
 def _write_steps(history: Sequence[dict[str, Any]], path: Path) -> dict[str, float]:
