@@ -1,49 +1,51 @@
-"""One suite measured on one model."""
+"""All suites measured on one model, with or without a system prompt."""
 
 from pathlib import Path
 
 import click
 
-from mothertongue import benchmark, params, sampling, suites
+from mothertongue import benchmark, params, sampling, suites, threads
 from mothertongue.figures import FIGURES
+from mothertongue.files import new_folder, weights_size
 from mothertongue.records import Pair, Thread, read_rows, write_json, write_rows
 from mothertongue.store import Store
 
 
 @click.command()
-@click.argument("suite", type=click.Choice(list(FIGURES)))
+@click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-def main(suite: str, folder: Path, base: Path, data: Path, out: Path) -> None:
-    """Measure SUITE on the model in FOLDER, with held-out rows of DATA; BASE is what rewards are measured against.
+def main(name: str, folder: Path, base: Path, data: Path, out: Path) -> None:
+    """Measure the entry NAME of metrics.models in params.yaml, whose model is in FOLDER, on held-out rows of DATA.
 
-    Writes OUT.json, each figure with n, 95 % interval and signature, and OUT.items.jsonl, what they were made of.
-    All levels are measured with transformers, the one engine that runs each of them here, so that they compare.
+    BASE is what rewards are measured against. OUT gets for each suite <suite>.json, each figure with n, 95 % interval
+    and signature, and <suite>.items.jsonl, what they were made of. All are measured with transformers, and so compare.
     """
     values, store = params.load(), Store()
-    dtype = values.base.dtype
-    model = sampling.Model(folder, "transformers", dtype, store)
-    match suite:
-        case "preference":
-            against = sampling.Model(base, "transformers", dtype, store)
-            pairs, threads = read_rows(data / "pairs.jsonl", Pair), read_rows(data / "threads.jsonl", Thread)
-            items = suites.preference(pairs, threads, model, against)
-        case "language":
-            items = suites.language(read_rows(data / "threads.jsonl", Thread), model, values.language, values.metrics)
-        case "perplexity":
-            items = suites.perplexity(read_rows(data / "threads.jsonl", Thread), model)
-        case "translation":
-            items = suites.translation(data / "suites/translation.jsonl", model, values.language, values.metrics)
-        case "benchmark":
-            items = benchmark.measure(benchmark.read(data / "suites/benchmark.jsonl", values.language), folder, dtype)
-    signatures = suites.signatures(suite, model, values.language, values.metrics, benchmark.harness())
-    figures = suites.estimates(suite, items, signatures, values.seed)
-    write_rows(out.with_suffix(".items.jsonl"), items)
-    write_json(out.with_suffix(".json"), {"figures": {name: f.model_dump() for name, f in figures.items()}})
-    said = ", ".join(f"{name} {f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for name, f in figures.items())
-    click.echo(f"{out}: {said or f'nothing to measure, {data} holds no such items in language {values.language!r}'}")
+    code, limits, dtype, shares = values.language, values.metrics, values.base.dtype, values.threads
+    asked, pairs = read_rows(data / "threads.jsonl", Thread), read_rows(data / "pairs.jsonl", Pair)
+    questions = benchmark.read(data / "suites/benchmark.jsonl", code)
+    sentences = suites.read_sentences(data / "suites/translation.jsonl", code)
+    prompted = params.named("metrics.models", limits.models, name).system_prompt
+    subject = suites.Subject(sampling.Model(folder, "transformers", dtype, store), code, prompted, limits)
+    start = suites.Subject(sampling.Model(base, "transformers", dtype, store), code, False, limits)
+    # The benchmark first: its harness loads the model by itself. It renders no chat, so a system prompt has no place.
+    chosen = [] if prompted else threads.of_split(questions, shares, limits.split)
+    items = {"benchmark": benchmark.measure(chosen, folder, dtype)}
+    items["preference"] = suites.preference(pairs, asked, subject, start)
+    items["language"] = suites.language(asked, subject)
+    items["perplexity"] = suites.perplexity(asked, subject)
+    items["translation"] = suites.translation(threads.of_split(sentences, shares, limits.split), subject)
+    with new_folder(out) as made:
+        write_json(made / "model.json", {"bytes": weights_size(folder)})
+        for suite in FIGURES:
+            figures = suites.estimates(suite, items[suite], subject, benchmark.harness(), values.seed)
+            write_rows(made / f"{suite}.items.jsonl", items[suite])
+            write_json(made / f"{suite}.json", {"figures": {name: f.model_dump() for name, f in figures.items()}})
+            said = (f"{name} {f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for name, f in figures.items())
+            click.echo(f"{out}: {suite}: {', '.join(said) or 'nothing to measure'}")
 
 
 if __name__ == "__main__":

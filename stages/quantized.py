@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mothertongue import weights
+from mothertongue import params, weights
 from mothertongue.records import write_json
 
 
@@ -15,7 +15,7 @@ from mothertongue.records import write_json
 @click.argument("report", type=click.Path(path_type=Path))
 def main(level: str, merged: Path, out: Path, report: Path) -> None:
     """Store the model in MERGED with bitsandbytes at LEVEL in the folder OUT; REPORT gets its size."""
-    size = weights.quantize(merged, out, level)
+    size = weights.quantize(merged, out, level, params.load().base.dtype)
     write_json(report, size)
     click.echo(f"{out}: {size['bytes'] / 1e6:.0f} MB, {size['share_of_merged']:.0%} of the merged model")
 

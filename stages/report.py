@@ -11,20 +11,19 @@ from mothertongue.records import Thread, read_rows, write_json
 
 @click.command()
 @click.argument("threads", type=click.Path(path_type=Path))
-@click.argument("metrics", type=click.Path(path_type=Path))
-@click.argument("models", type=click.Path(path_type=Path))
+@click.argument("measured", type=click.Path(path_type=Path))
 @click.argument("summary", type=click.Path(path_type=Path))
 @click.argument("table", type=click.Path(path_type=Path))
-def main(threads: Path, metrics: Path, models: Path, summary: Path, table: Path) -> None:
-    """Compare every model in the folder METRICS with the base over the same items.
+def main(threads: Path, measured: Path, summary: Path, table: Path) -> None:
+    """Compare the measured models in the folder MEASURED with the baselines, over the same items.
 
-    MODELS holds the model folders, for their sizes, THREADS the held-out questions. SUMMARY gets the headline numbers
-    for `dvc exp show`, TABLE all of them in Markdown, and some questions with their answers.
+    THREADS holds the held-out questions and the experts' answers. SUMMARY gets the headline numbers for `dvc exp show`,
+    TABLE all of them in Markdown, and some questions with their answers.
     """
-    values = params.load()
-    found = report.compare(metrics, models, values.quantized, values.seed)
+    values, asked = params.load(), read_rows(threads, Thread)
+    found, said = report.compare(measured, asked, values.metrics, values.language, values.seed)
     write_json(summary, report.summary(found))
-    page = f"{report.table(found)}\n{report.samples(read_rows(threads, Thread), metrics)}"
+    page = report.page(found, said, asked, values.metrics)
     with new_file(table) as file:
         file.write(page.encode())
     click.echo(page)

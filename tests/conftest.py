@@ -73,6 +73,14 @@ merged:
 quantized: [nf4, int8]
 
 metrics:
+  split: validation
+  models:
+    base: {model: base, system_prompt: false}
+    prompted: {model: base, system_prompt: true}
+    merged: {model: merged, system_prompt: false}
+    nf4: {model: quantized/nf4, system_prompt: false}
+    int8: {model: quantized/int8, system_prompt: false}
+  baselines: [base, prompted]
   answer_tokens: 64
   translation_tokens: 48
 """

@@ -42,7 +42,7 @@ def _asked(store: Path) -> dict[str, int]:
 
 def test_every_stage_runs_once_and_leaves_its_outputs(chain: toy.Chain) -> None:
     stages = chain.first.run("dvc", "stage", "list", "--all", "--name-only").split()
-    assert len(stages) > 30
+    assert len(stages) > 15
     assert sorted(toy.ran(chain.printed)) == sorted(stages)
     lock = YAML(typ="safe").load(chain.first.root / "dvc.lock")["stages"]
     assert sorted(lock) == sorted(stages)
@@ -198,13 +198,12 @@ def test_what_a_failed_stage_had_made_before_is_a_checkout_away(chain: toy.Chain
 
 
 def test_an_experiment_runs_what_follows_and_nothing_before(experiment: toy.Running) -> None:
-    levels, suites = ("nf4", "int8"), ("preference", "language", "perplexity", "benchmark", "translation")
+    levels = ("nf4", "int8")
     assert toy.ran(experiment.ended()) == [
         "adapter",
         "merged",
         *(f"quantized@{level}" for level in levels),
-        *(f"metrics@merged-{suite}" for suite in suites),
-        *(f"metrics@quantized/{level}-{suite}" for level in levels for suite in suites),
+        *(f"metrics@{name}" for name in ("merged", *levels)),
         "report",
     ]
 

@@ -520,7 +520,7 @@ def test_all_but_weights_and_configuration_is_the_source_s(trained: Trained, tmp
     (base / "model.safetensors.index.json").write_text("{}")
     probes = training.probes(trained.pairs, base, trained.adapter)
     weights.merge(base, trained.adapter, tmp_path / "merged", params.Merged(dtype="float32", max_difference=1), probes)
-    weights.quantize(tmp_path / "merged", tmp_path / "nf4", "nf4")
+    weights.quantize(tmp_path / "merged", tmp_path / "nf4", "nf4", "bfloat16")
     for folder in (tmp_path / "merged", tmp_path / "nf4"):
         there = {path.name for path in folder.iterdir()}
         same = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
@@ -572,7 +572,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_quantised_folders_load_and_are_smaller(
     full: Path, tmp_path: Path, level: str, share: tuple[float, float], gap: float
 ) -> None:
-    report = weights.quantize(full, tmp_path / level, level)
+    report = weights.quantize(full, tmp_path / level, level, "float32")
     assert report == {
         "bytes": weights_size(tmp_path / level),
         "share_of_merged": weights_size(tmp_path / level) / weights_size(full),

@@ -8,24 +8,37 @@ import pytest
 from mothertongue import report, significance
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES
-from mothertongue.records import Estimate, Item, Message, Split, Thread, write_json, write_rows
+from mothertongue.params import Measured, Metrics
+from mothertongue.records import Item, Message, Split, Thread, write_json, write_rows
 
-LEVELS = ["nf4"]
-# model: share of 40 answers in the language, words of each answer
-MEASURED = {"base": (20, 10.0), "merged": (30, 9.0), "quantized/nf4": (21, 10.0)}
+METRICS = Metrics(
+    split="test",
+    models={
+        "base": Measured(model="base", system_prompt=False),
+        "prompted": Measured(model="base", system_prompt=True),
+        "merged": Measured(model="merged", system_prompt=False),
+    },
+    baselines=["base", "prompted"],
+    answer_tokens=8,
+    translation_tokens=8,
+)
+SAID = {"base": "The library is in the square of the town", "prompted": "La biblioteca está en la plaza mayor, claro"}
+# measured: of 40 answers, in how many the expert's language; words of each answer; accuracy
+MEASURED = {"base": (20, 10.0, 10), "prompted": (30, 9.0, 11), "merged": (39, 9.0, 30)}
 
 
-def measure(folder: Path, suite: str, values: dict[str, list[float]], signature: str = "sign") -> None:
-    """What the metrics stage writes for one model and suite: one value per item and figure."""
-    kinds = {figure: kind for figure, (kind, _) in FIGURES[suite].items()}
+def measure(
+    folder: Path, suite: str, values: dict[str, list[list[float]]], texts: list[str] | None = None, signature: str = "s"
+) -> None:
+    """What the metrics stage writes for one model and suite: one row of statistics per item and figure."""
     items = [
-        Item(id=f"{n:02}", group=f"{n:02}", figure=figure, values=[value], text="")
-        for figure, row in values.items()
-        for n, value in enumerate(row)
+        Item(id=f"{n:02}", group=f"{n:02}", figure=figure, values=row, text=texts[n] if texts else "")
+        for figure, rows in values.items()
+        for n, row in enumerate(rows)
     ]
     figures = {
         figure: significance.estimate(
-            kinds[figure], [i for i in items if i.figure == figure], 1, signature
+            FIGURES[suite][figure].kind, [i for i in items if i.figure == figure], 1, signature
         ).model_dump()
         for figure in values
     }
@@ -33,113 +46,154 @@ def measure(folder: Path, suite: str, values: dict[str, list[float]], signature:
     write_json(folder / f"{suite}.json", {"figures": figures})
 
 
+def thread(name: str, asked: str, split: Split, reference: str = "La plaza está en el centro.") -> Thread:
+    prompt = [Message(role="user", content="antes"), Message(role="user", content=asked)]
+    return Thread(id=name, conversation="c", group=name, split=split, prompt=prompt, reference=reference)
+
+
+THREADS = [thread(f"{n:02}", f"¿{n}?", "test") for n in range(40)] + [
+    thread("x", "learned", "train", "Sí, en el centro.")
+]
+
+
 @pytest.fixture
 def measured(tmp_path: Path) -> Path:
-    """Three models measured in one suite, the others without items, and their weights."""
-    for place, (name, (right, words)) in enumerate(MEASURED.items(), start=1):
-        folder = tmp_path / "metrics" / name
+    """Three models measured in two suites, the others without items."""
+    for place, (name, (right, words, accurate)) in enumerate(MEASURED.items(), start=1):
         for suite in FIGURES:
-            measure(folder, suite, {})
-        shares = [float(n < right) for n in range(40)]
-        measure(folder, "language", {"right_language": shares, "words": [words + n % 2 for n in range(40)]})
-        weights = tmp_path / "models" / name
-        weights.mkdir(parents=True)
-        (weights / "model.safetensors").write_bytes(b"\0" * 1_000_000 * place)
-        (weights / "config.json").write_bytes(b"{}")
+            measure(tmp_path / name, suite, {})
+        spoken = [SAID["prompted" if n < right else "base"] for n in range(40)]
+        values = {
+            "right_language": [[float(n < right), 1.0] for n in range(40)],
+            "words": [[words + n % 2] for n in range(40)],
+        }
+        measure(tmp_path / name, "language", values, spoken)
+        if name != "prompted":
+            measure(tmp_path / name, "benchmark", {"accuracy": [[float(n < accurate)] for n in range(40)]})
+        write_json(tmp_path / name / "model.json", {"bytes": 1_000_000 * place})
     return tmp_path
 
 
 def compared(folder: Path) -> report.Comparison:
-    return report.compare(folder / "metrics", folder / "models", LEVELS, 1)
+    return report.compare(folder, THREADS, METRICS, "es", 1)[0]
 
 
-def test_the_table(measured: Path) -> None:
-    lines = report.table(compared(measured)).splitlines()
-    assert lines[:3] == [
-        "Each value with its 95 % interval; after Δ the difference to the base, paired over the same items.",
-        "A difference in bold has an interval that excludes zero, and at least six independent groups of items.",
-        "",
-    ]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[3:]]
-    assert rows[0] == ["figure", "n", "base", "merged", "nf4"]
-    assert rows[2] == ["weights, MB", "", "1", "2", "3"]
-    name, n, base, merged, level = rows[3]
-    assert (name, n) == ("`right_language`: share of answers in the language", "40")
-    low, high = significance.wilson(0.5, 40)
-    assert base == f"0.500 [{low:.3f}, {high:.3f}]"
-    # 10 of 40 answers more, and none less: an interval on one side of zero; 1 of 40: one that touches it
-    assert merged.startswith("0.750 [")
-    assert "<br>Δ **+0.250 [+0.1" in merged
-    assert level.startswith("0.525 [")
-    assert "<br>Δ +0.025 [+0.000, +0.0" in level
-    name, n, base, merged, level = rows[4]
+def written(folder: Path, **more: object) -> list[str]:
+    found, said = report.compare(folder, THREADS, METRICS, "es", 1)
+    return report.page(found, said, THREADS, METRICS, **more).splitlines()  # type: ignore[arg-type]
+
+
+def row(lines: list[str], start: str) -> list[str]:
+    (found,) = [line for line in lines if line.startswith(f"| {start}")]
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def test_the_headline_has_controls_and_both_differences(measured: Path) -> None:
+    lines = written(measured)
+    assert lines[0] == "Measured on the 40 held-out threads of split `test`."
+    assert row(lines, "| experts") == [
+        "", "experts", "trivial", "base", "prompted", "merged", "Δ base", "Δ prompted"
+    ]  # fmt: skip
+    name, experts, trivial, base, prompted, merged, over_base, over_prompted = row(lines, "`right_language` |")
+    assert (name, experts, trivial) == ("`right_language`", "1.000", "1.000")
+    assert (base, prompted, merged) == ("0.500", "0.750", "0.975")
+    assert over_base.startswith("**+0.475 [+0.")
+    assert over_prompted.startswith("**+0.225 [+0.")
+    assert row(lines, "`accuracy` |")[1:5] == ["", "", "0.250", ""]
+
+
+def test_a_table_for_each_suite_with_items(measured: Path) -> None:
+    lines = written(measured)
+    heads = [row(lines, f"{suite} |") for suite in FIGURES]
+    assert heads[0] == ["language", "n", "experts", "trivial", "base", "prompted", "merged"]
+    assert heads[3] == ["benchmark", "n", "base", "prompted", "merged"]
+    assert row(lines, "weights, MB") == ["weights, MB", "", "", "", "1", "2", "3"]
+    name, n, experts, trivial, base, prompted, merged = row(lines, "`words`:")
     assert (name, n) == ("`words`: words per answer", "40")
-    assert base.startswith("10.50 [10.3")
-    assert merged.endswith("<br>Δ **-1.00 [-1.00, -1.00]**")
-    assert level.endswith("<br>Δ +0.000 [+0.000, +0.000]")
-    assert len(rows) == 5
+    assert (experts[:5], trivial[:5]) == ("6.00 ", "4.00 ")
+    assert base.startswith("9.50 [") is False
+    assert base.startswith("10.50 [10.")
+    assert prompted.startswith("9.50 [")
+    assert "<br>Δ base **-1.00 [" in prompted
+    assert "Δ prompted" not in prompted
+    assert "<br>Δ prompted +0.000 [+0.000, +0.000]" in merged
+    assert row(lines, "`accuracy`:")[3] == "–"
 
 
-def thread(name: str, asked: str, split: Split) -> Thread:
-    prompt = [Message(role="user", content="antes"), Message(role="user", content=asked)]
-    return Thread(id=name, conversation="c", group="g", split=split, prompt=prompt, reference=f"expert {name}")
+def test_differences_of_what_depends_on_length_stand_beside_the_values_they_are_of(measured: Path) -> None:
+    (cell,) = [cell for cell in row(written(measured), "`right_language`:") if "Δ prompted" in cell]
+    assert "(0.975, 0.750)" in cell  # all answers have eight words: nothing is cut
 
 
-def test_samples_are_held_out_and_break_no_table(tmp_path: Path) -> None:
-    asked = {"c": "a|b\n# `x` <b>", "a": "¿Qué?", "d": "x" * 301, "b": "", "f": "5", "e": "4"}
-    threads = [thread(name, text, "test") for name, text in asked.items()] + [thread("0", "learned", "train")]
-    for model in ("base", "merged"):
-        said = [
-            Item(id=name, group="g", figure=figure, values=[1.0], text=f"{model} {name}" * (figure == "right_language"))
-            for name in asked
-            for figure in ("right_language", "words")
-        ]
-        write_rows(tmp_path / model / "language.items.jsonl", said)
-    assert report.samples(threads, tmp_path).splitlines() == [
-        "| the first held-out questions | expert | base | merged |",
-        "|---|---|---|---|",
-        "| ¿Qué? | expert a | base a | merged a |",
-        "|  | expert b | base b | merged b |",
-        r"| a\|b # \`x\` \<b\> | expert c | base c | merged c |",
-        f"| {'x' * 300}… | expert d | base d | merged d |",
-        "| 4 | expert e | base e | merged e |",
+def test_the_verdict_names_what_is_better_and_what_is_worse(measured: Path) -> None:
+    measure(measured / "merged", "perplexity", {"perplexity": [[30.0 + n % 3, 10.0] for n in range(40)]})
+    measure(measured / "base", "perplexity", {"perplexity": [[20.0 + n % 5, 10.0] for n in range(40)]})
+    lines = [line for line in written(measured) if line.startswith("- ")]
+    first = "better in `right_language`, `accuracy`; worse in `perplexity`; no difference shown in nothing."
+    assert lines == [
+        f"- merged against base: {first}",
+        "- merged against prompted: better in `right_language`; worse in nothing; no difference shown in nothing.",
     ]
+
+
+def test_a_spread_over_trainings_stands_in_the_headline(measured: Path) -> None:
+    lines = written(measured, spread=dict.fromkeys(report.HEADLINE, (0.84, 0.97, 3)), notes=["A note."])
+    assert lines[1] == "A note."
+    assert row(lines, "| experts")[-1] == "3 trainings"
+    assert row(lines, "`right_language` |")[-1] == "0.84 to 0.97"
+
+
+def test_bold_is_what_holm_leaves(measured: Path) -> None:
+    found = compared(measured)
+    cells = {cell: p < 0.05 for cell, p in found.p.items()}
+    assert set(cells) == set(found.differences)
+    assert found.p == significance.holm({cell: each.p for cell, each in found.differences.items()})
+    bold = {cell for cell in cells if report._signed(found, cell).startswith("**")}
+    assert bold == {cell for cell, significant in cells.items() if significant}
+    assert 0 < len(bold) < len(cells)
+
+
+def test_samples_are_held_out_and_break_no_table(measured: Path) -> None:
+    asked = {"00": "a|b\n# `x` <b>", "01": "¿Qué?", "02": "x" * 301}
+    threads = [thread(name, text, "test") for name, text in asked.items()] + [thread("0", "learned", "train")]
+    found, said = report.compare(measured, THREADS, METRICS, "es", 1)
+    lines = report.page(found, said, threads, METRICS).splitlines()
+    start = lines.index("| the first held-out questions | expert | base | prompted | merged |")
+    rows = [line.strip("|").split(" | ") for line in lines[start + 2 :]]
+    assert [cells[0].strip() for cells in rows] == [r"a\|b # \`x\` \<b\>", "¿Qué?", f"{'x' * 300}…"]
+    assert [cell.strip() for cell in rows[0][1:]] == ["La plaza está en el centro.", *[SAID["prompted"]] * 3]
 
 
 def test_the_summary(measured: Path) -> None:
     found = report.summary(compared(measured))
     gain = found.pop("gain")
-    assert found == {"right_language": {"base": 0.5, "merged": 0.75, "nf4": 0.525}, "words": 9.5}
-    assert 0.1 < gain["low"] < 0.25 < gain["high"] < 0.5
+    assert found == {"right_language": 0.975, "words": 9.5, "accuracy": 0.75}
+    assert 0.3 < gain["low"] < 0.475 < gain["high"] < 0.7
 
 
 def test_the_same_measurements_give_the_same_page(measured: Path) -> None:
-    assert report.table(compared(measured)) == report.table(compared(measured))
+    assert written(measured) == written(measured)
 
 
 def test_other_signatures_are_not_compared(measured: Path) -> None:
-    folder = measured / "metrics/merged"
-    measure(folder, "language", {"words": [1.0] * 40}, "other")
+    measure(measured / "merged", "benchmark", {"accuracy": [[1.0]] * 40}, signature="other")
     with pytest.raises(BadInput) as caught:
         compared(measured)
     assert caught.value.message == (
-        f"{folder}/language.json: words: measured as other, but in {measured}/metrics/base as sign; measure both again"
+        f"{measured}/merged: accuracy: measured as other, but base as s; measure both again"
     )
 
 
 def test_other_items_are_not_compared(measured: Path) -> None:
-    folder = measured / "metrics/quantized/nf4"
-    measure(folder, "language", {"words": [1.0] * 39})
+    measure(measured / "merged", "benchmark", {"accuracy": [[1.0]] * 39})
     with pytest.raises(BadInput) as caught:
         compared(measured)
-    assert caught.value.message == (
-        f"{folder}/language.items.jsonl: words: a difference is paired over the same items, and these differ;"
-        " measure both again"
-    )
+    assert caught.value.message.startswith(f"{measured}/merged: accuracy: ")
+    assert caught.value.message.endswith("; measure both again")
 
 
 def test_a_bad_item_is_named(measured: Path) -> None:
-    path = measured / "metrics/merged/language.items.jsonl"
+    path = measured / "merged/language.items.jsonl"
     with path.open("a", encoding="utf-8") as file:
         file.write('{"id": "a", "group": "g", "figure": "words", "values": [null], "text": ""}\n')
     with pytest.raises(BadInput) as caught:
@@ -148,7 +202,7 @@ def test_a_bad_item_is_named(measured: Path) -> None:
 
 
 def test_an_estimate_without_interval_is_named(measured: Path) -> None:
-    path = measured / "metrics/base/language.json"
+    path = measured / "base/language.json"
     figures = json.loads(path.read_text(encoding="utf-8"))
     del figures["figures"]["words"]["low"]
     path.write_text(json.dumps(figures), encoding="utf-8")
@@ -158,25 +212,5 @@ def test_an_estimate_without_interval_is_named(measured: Path) -> None:
 
 
 def test_headlines_are_figures() -> None:
-    known = {figure for suite in FIGURES.values() for figure in suite}
-    assert set(report.HEADLINE) <= known
-    assert len(report.HEADLINE) + 4 + 2 <= 14  # with right_language for four models and its gain: a dozen, that fit
-
-
-def estimate(value: float, low: float, high: float, kind: str = "mean", groups: int = 6) -> Estimate:
-    return Estimate(value=value, low=low, high=high, n=9, groups=groups, kind=kind, signature="")
-
-
-@pytest.mark.parametrize(
-    ("found", "bold"),
-    [
-        (estimate(0.5, 0.1, 0.9), True),
-        (estimate(-0.5, -0.9, -0.1), True),
-        (estimate(0.5, -0.1, 0.9), False),
-        (estimate(0.5, 0.0, 0.9), False),
-        (estimate(0.0, 0.0, 0.0), False),
-        (estimate(0.5, 0.1, 0.9, groups=5), False),
-    ],
-)
-def test_bold_is_what_excludes_zero_and_rests_on_enough(found: Estimate, bold: bool) -> None:
-    assert report._signed(found).startswith("**") == bold
+    assert set(report.HEADLINE) <= set(report.ALL)
+    assert len(report.HEADLINE) + 2 <= 14  # with the gain's interval: a dozen, that fit

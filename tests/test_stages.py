@@ -393,12 +393,10 @@ def test_likeness_to_the_reference_is_a_stage_without_a_model(judged: list[Threa
          "data/generated/other.jsonl", "out.jsonl out.json"),
         (adapter.main, "models/base data/pairs.jsonl out out.csv out.json", "data/pairs.jsonl", "out out.csv out.json"),
         (merged.main, "models/base models/adapter data/pairs.jsonl out out.json", "data/pairs.jsonl", "out out.json"),
-        (metrics.main, "preference models/base models/base data out", "data/pairs.jsonl", "out.json out.items.jsonl"),
-        (metrics.main, "perplexity models/base models/base data out", "data/threads.jsonl", "out.json out.items.jsonl"),
-        (metrics.main, "benchmark models/base models/base data out", "data/suites/benchmark.jsonl",
-         "out.json out.items.jsonl"),
-        (metrics.main, "translation models/base models/base data out", "data/suites/translation.jsonl",
-         "out.json out.items.jsonl"),
+        (metrics.main, "base models/base models/base data out", "data/pairs.jsonl", "out"),
+        (metrics.main, "base models/base models/base data out", "data/threads.jsonl", "out"),
+        (metrics.main, "base models/base models/base data out", "data/suites/benchmark.jsonl", "out"),
+        (metrics.main, "base models/base models/base data out", "data/suites/translation.jsonl", "out"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("judged")
@@ -423,9 +421,11 @@ def test_a_bad_row_stops_a_stage_before_its_model_is_read(
 
 def test_a_report_of_what_was_not_measured() -> None:
     Path("out.md").write_text("previous")
-    said = refused(report.main, "data/threads.jsonl", "metrics", "models", "out.json", "out.md")
+    Path("data").mkdir()
+    Path("data/threads.jsonl").write_text("")
+    said = refused(report.main, "data/threads.jsonl", "measured", "out.json", "out.md")
     assert said == (
-        "Error: metrics/base/preference.json: cannot be read (No such file or directory); run the stage that makes it"
+        "Error: measured/base/language.json: cannot be read (No such file or directory); run the stage that makes it"
     )
     assert Path("out.md").read_text() == "previous"
     assert not Path("out.json").exists()

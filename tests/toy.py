@@ -130,7 +130,7 @@ def write_params(path: Path, base: Path) -> None:
         generator["max_tokens"] = 8
     values["scored"]["rubric"]["min_mass"] = 0.0
     values["adapter"]["epochs"] = 1
-    values["metrics"] = {"answer_tokens": 8, "translation_tokens": 8}
+    values["metrics"] |= {"answer_tokens": 8, "translation_tokens": 8}
     yaml.dump(values, path)
 
 

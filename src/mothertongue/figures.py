@@ -1,33 +1,66 @@
-"""Every figure there is: its suite, its kind and what it says."""
+"""Every figure there is: its suite, its kind, which way is better, and what it says."""
 
 from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
-# suite: figure: (kind of significance.KINDS, what it says)
-FIGURES: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "preference": {
-        "reward_accuracy": (
-            "share",
-            "share of held-out pairs whose chosen side gained more against the base; ties half",
-        ),
-        "reward_margin": ("mean", "how much more it gained, nats"),
-        "likelihood_accuracy": ("share", "share of held-out pairs whose chosen side is likelier per token"),
-        "likelihood_margin": ("mean", "how much likelier, nats per token"),
-    },
+
+class Figure(NamedTuple):
+    """`kind` is one of significance.KINDS; `better` is empty where neither way is."""
+
+    kind: Literal["share", "mean", "ratio", "perplexity", "bleu", "chrf"]
+    better: Literal["higher", "lower", ""]
+    meaning: str
+
+
+FIGURES: Mapping[str, Mapping[str, Figure]] = {
     "language": {
-        "right_language": ("share", "share of answers in the language"),
-        "repetition": ("mean", "share of an answer's word trigrams that stood in it before"),
-        "words": ("mean", "words per answer"),
-        "finished": ("share", "share of answers that ended by themselves"),
+        "right_language": Figure("ratio", "higher", "share of answers of four words and more in the language"),
+        "undecided": Figure("share", "lower", "share of answers under four words: too short to tell"),
+        "repetition": Figure(
+            "ratio", "lower", "share of an answer's word trigrams that stood in it before, four words and more"
+        ),
+        "chrf_to_expert": Figure("chrf", "higher", "corpus chrF++ of the answers to the experts'"),
+        "questions": Figure("share", "", "share of answers that end with a question"),
+        "distinct": Figure("mean", "higher", "distinct answers for each answer given"),
+        "words": Figure("mean", "", "words per answer"),
+        "finished": Figure("share", "higher", "share of answers that ended by themselves"),
     },
-    "perplexity": {"perplexity": ("perplexity", "of the experts' answers, per token")},
+    "preference": {
+        "match_accuracy": Figure(
+            "share",
+            "higher",
+            "share of held-out pairs whose chosen side gained more since training began than the chosen side of another"
+            " question; ties half",
+        ),
+        "match_margin": Figure("mean", "higher", "how much more it gained, nats"),
+        "reward_accuracy": Figure("share", "", "the same, against the rejected side"),
+        "reward_accuracy_mismatched": Figure(
+            "share", "", "its control: the chosen side of another question, against the rejected side"
+        ),
+        "reward_margin": Figure("mean", "", "how much more the chosen side gained than the rejected, nats"),
+        "reward_margin_mismatched": Figure("mean", "", "its control: the chosen side of another question"),
+        "likelihood_match": Figure(
+            "share",
+            "higher",
+            "share of held-out pairs whose chosen side is likelier per token than the chosen side of another question",
+        ),
+        "likelihood_accuracy": Figure("share", "", "the same, than the rejected side"),
+        "likelihood_accuracy_mismatched": Figure(
+            "share", "", "its control: the chosen side of another question, than the rejected side"
+        ),
+        "likelihood_margin": Figure(
+            "mean", "", "how much likelier the chosen side is than the rejected, nats per token"
+        ),
+    },
+    "perplexity": {"perplexity": Figure("perplexity", "lower", "of the experts' answers, per token")},
     "benchmark": {
-        "accuracy": ("share", "share of questions whose right choice is the likeliest"),
-        "accuracy_per_byte": ("share", "the same, likelihood divided by the choice's length in bytes"),
+        "accuracy": Figure("share", "higher", "share of questions whose right choice is the likeliest; chance is 0.25"),
+        "accuracy_per_byte": Figure("share", "higher", "the same, likelihood divided by the choice's length in bytes"),
     },
     "translation": {
-        "bleu_from_english": ("bleu", "corpus BLEU, English to the language"),
-        "chrf_from_english": ("chrf", "corpus chrF++, English to the language"),
-        "bleu_to_english": ("bleu", "corpus BLEU, the language to English"),
-        "chrf_to_english": ("chrf", "corpus chrF++, the language to English"),
+        "bleu_from_english": Figure("bleu", "higher", "corpus BLEU, English to the language"),
+        "chrf_from_english": Figure("chrf", "higher", "corpus chrF++, English to the language"),
+        "bleu_to_english": Figure("bleu", "higher", "corpus BLEU, the language to English"),
+        "chrf_to_english": Figure("chrf", "higher", "corpus chrF++, the language to English"),
     },
 }

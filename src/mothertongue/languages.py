@@ -94,3 +94,9 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|[{_INSID
 def words(text: str) -> list[str]:
     """The words of a text in any script, lower case, without punctuation."""
     return _WORD.findall(text.lower())
+
+
+def first_words(text: str, count: int) -> str:
+    """A text up to the end of its word number `count`; all of it where it has no more."""
+    ends = [found.end() for found in _WORD.finditer(text)]
+    return text[: ends[count - 1]] if 0 < count < len(ends) else text if count else ""

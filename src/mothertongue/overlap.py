@@ -21,6 +21,8 @@ def sentence_chrf(hypothesis: str, reference: str) -> float:
 
 def statistics(kind: Kind, hypotheses: Sequence[str], references: Sequence[str]) -> list[list[float]]:
     """One row of counts per segment; the score of a corpus is a function of their sum (Koehn 2004)."""
+    if not hypotheses:
+        return []
     rows = _metric(kind)._extract_corpus_statistics(list(hypotheses), [list(references)])
     return [[float(value) for value in row] for row in rows]
 

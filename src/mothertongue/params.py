@@ -179,9 +179,19 @@ class Merged(Section):
     max_difference: Annotated[float, Field(gt=0)]  # nats, of any token's log-probability
 
 
-class Metrics(Section):
-    """How long a measured model may answer, in tokens."""
+class Measured(Section):
+    """A column of the report."""
 
+    model: Annotated[str, Field(pattern=r"^(base|merged|quantized/[a-z0-9_]+)$")]  # the folder under models/
+    system_prompt: bool  # put prompts/guide before every conversation
+
+
+class Metrics(Section):
+    """What is measured, on which split, and how long a model may answer, in tokens."""
+
+    split: Literal["validation", "test"]  # choices are made on validation; test is for others, once
+    models: Annotated[dict[Name, Measured], Field(min_length=1)]
+    baselines: Annotated[list[Name], Field(min_length=1)]  # measured models that all others are compared with
     answer_tokens: Annotated[int, Field(ge=1)]
     translation_tokens: Annotated[int, Field(ge=1)]
 
@@ -200,7 +210,7 @@ class Params(Section):
     pairs: Pairs
     adapter: Adapter
     merged: Merged
-    quantized: Annotated[list[Literal["nf4", "int8"]], Field(min_length=1)]  # dvc.yaml names them under metrics, too
+    quantized: Annotated[list[Literal["nf4", "int8"]], Field(min_length=1)]
     metrics: Metrics
 
 
@@ -297,6 +307,22 @@ def _wrong_names(params: Params) -> list[Mistake]:
         for number, level in enumerate(params.quantized)
         if level in params.quantized[:number]
     ]
+    if params.metrics.split == "validation" and not params.threads.validation:
+        wrong.append((("metrics", "split"), "threads.validation is 0, so there is nothing to measure; raise it"))
+    measured = params.metrics.models
+    folders = {"base", "merged"} | {f"quantized/{level}" for level in params.quantized}
+    for place, (name, column) in enumerate(measured.items()):
+        where = ("metrics", "models", name)
+        if column.model not in folders:
+            wrong.append(((*where, "model"), f"no {column.model!r}; take one of {', '.join(sorted(folders))}"))
+        if column in list(measured.values())[:place]:
+            wrong.append((where, "measures what stands there already; delete one"))
+    for number, name in enumerate(params.metrics.baselines):
+        if name not in measured:
+            what = f"no {name!r}; take one of {', '.join(sorted(measured))}"
+            wrong.append((("metrics", "baselines", number), what))
+    if set(measured) <= set(params.metrics.baselines):
+        wrong.append((("metrics", "models"), "nothing but baselines; add a model to compare with them"))
     names = [rule.name for rule in params.pairs.rules]
     for number, rule in enumerate(params.pairs.rules):
         if rule.name in names[:number]:

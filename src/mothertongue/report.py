@@ -1,4 +1,4 @@
-"""What a person reads and what `dvc exp show` shows: every figure beside the base's, with paired intervals."""
+"""What a person reads, and what `dvc exp show` shows: every figure beside its control and the baselines."""
 
 import json
 import re
@@ -7,131 +7,274 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mothertongue import significance
+from mothertongue import significance, texts
 from mothertongue.errors import BadInput
-from mothertongue.figures import FIGURES
-from mothertongue.files import weights_size
-from mothertongue.records import Estimate, Item, Thread, parse, read_rows
+from mothertongue.figures import FIGURES, Figure
+from mothertongue.params import Metrics
+from mothertongue.records import Difference, Estimate, Item, Thread, parse, read_rows
+
+Cell = tuple[str, str, str]  # measured model, baseline, figure
+
+ALL: Mapping[str, Figure] = {name: figure for suite in FIGURES.values() for name, figure in suite.items()}
+LEVEL = 0.05  # of all differences of a page together
+# What decides: the rows of the report's first table, and the columns of `dvc exp show`.
+HEADLINE = (
+    "right_language",
+    "undecided",
+    "chrf_to_expert",
+    "questions",
+    "distinct",
+    "words",
+    "match_accuracy",
+    "perplexity",
+    "accuracy",
+    "chrf_from_english",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Per model and figure the value, the difference to the base, and per model the bytes of its weights."""
+    """All figures of all measured models, in the order of params.yaml.
+
+    `values` by measured model and figure. `references` are the figures of the language suite for the experts' own
+    answers and for one same answer to everything (`trivial`). `differences` to each baseline with `p`, their p-values
+    adjusted for the number of differences on the page (Holm 1979). Answers' language and repetition are compared at
+    like lengths: `cut` holds the two values, the model's and the baseline's.
+    """
 
     values: Mapping[str, Mapping[str, Estimate]]
-    gains: Mapping[str, Mapping[str, Estimate]]
+    references: Mapping[str, Mapping[str, Estimate]]
+    differences: Mapping[Cell, Difference]
+    p: Mapping[Cell, float]
+    cut: Mapping[Cell, tuple[float, float]]
     sizes: Mapping[str, int]
+    baselines: Sequence[str]
+
+    @property
+    def subject(self) -> str:
+        """What the headline is about: the first measured model that is no baseline."""
+        return next(name for name in self.values if name not in self.baselines)
 
 
-# The columns of `dvc exp show`: figures of the merged model, but for the first.
-HEADLINE = (
-    "reward_accuracy",
-    "likelihood_accuracy",
-    "perplexity",
-    "accuracy",
-    "chrf_from_english",
-    "words",
-    "repetition",
-)
+def compare(
+    measured: Path, threads: Sequence[Thread], params: Metrics, code: str, seed: int
+) -> tuple[Comparison, Mapping[str, Mapping[str, str]]]:
+    """Read what the metrics stages wrote under `measured`/<name>/, and compare each model with each baseline.
 
-
-def differences(suite: str, model: Path, base: Path, seed: int) -> dict[str, Estimate]:
-    """Each figure of a model minus the base's, paired over items by id.
-
-    Raises BadInput where the two were measured differently or on different items.
+    Also gives what each said to each held-out thread, by name and thread id. Raises BadInput where two were measured
+    differently or on different items.
     """
-    ours, theirs = read_estimates(model / f"{suite}.json"), read_estimates(base / f"{suite}.json")
-    rows, base_rows = (_by_figure(read_rows(place / f"{suite}.items.jsonl", Item)) for place in (model, base))
-    found = {}
-    for figure, estimate in ours.items():
-        if estimate.signature != theirs[figure].signature:
-            raise BadInput(
-                f"{model}/{suite}.json: {figure}: measured as {estimate.signature}, but in {base} as"
-                f" {theirs[figure].signature}; measure both again"
-            )
-        try:
-            found[figure] = significance.difference(
-                estimate.kind, rows[figure], base_rows[figure], seed, estimate.signature
-            )
-        except ValueError as error:
-            raise BadInput(f"{model}/{suite}.items.jsonl: {figure}: {error}; measure both again") from error
-    return found
-
-
-def read_estimates(path: Path) -> dict[str, Estimate]:
-    """The figures that the metrics stage wrote."""
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); run the stage that makes it") from error
-    return {name: parse(Estimate, value, f"{path}: {name}") for name, value in figures.items()}
-
-
-def compare(metrics: Path, models: Path, levels: Sequence[str], seed: int) -> Comparison:
-    """Read what the metrics stages wrote under metrics/<model>/ for base, merged and each level."""
-    folders = {"base": "base", "merged": "merged"} | {level: f"quantized/{level}" for level in levels}
-    values: dict[str, dict[str, Estimate]] = {}
-    gains: dict[str, dict[str, Estimate]] = {}
-    for model, folder in folders.items():
-        values[model], gains[model] = {}, {}
-        for suite in FIGURES:
-            values[model] |= read_estimates(metrics / folder / f"{suite}.json")
-            if model != "base":
-                gains[model] |= differences(suite, metrics / folder, metrics / "base", seed)
-    sizes = {model: weights_size(models / folder) for model, folder in folders.items()}
-    return Comparison(values, gains, sizes)
+    values = {name: _estimates(measured / name) for name in params.models}
+    items = {name: _items(measured / name) for name in params.models}
+    said = {name: {item.id: item.text for item in found["right_language"]} for name, found in items.items()}
+    differences: dict[Cell, Difference] = {}
+    cut: dict[Cell, tuple[float, float]] = {}
+    for place, baseline in enumerate(params.baselines):
+        for name in params.models:
+            if name in params.baselines[: place + 1]:
+                continue
+            for figure in ALL:
+                if figure not in values[name] or figure not in values[baseline]:
+                    continue
+                ours, theirs = items[name][figure], items[baseline][figure]
+                signature = _same_signature(measured, figure, name, baseline, values)
+                try:
+                    if figure in texts.CONFOUNDED:
+                        ours, theirs = texts.at_like_lengths(figure, ours, theirs, said[name], said[baseline], code)
+                        if not any(item.values[1] for item in ours):
+                            continue
+                        pair = (significance.estimate("ratio", side, seed, "").value for side in (ours, theirs))
+                        cut[name, baseline, figure] = (next(pair), next(pair))
+                    kind = ALL[figure].kind
+                    differences[name, baseline, figure] = significance.difference(kind, ours, theirs, seed, signature)
+                except ValueError as error:
+                    raise BadInput(
+                        f"{measured / name}: {figure}: {error} from those of {baseline}; measure both again"
+                    ) from error
+    return Comparison(
+        values=values,
+        references=_references([t for t in threads if t.split == params.split], threads, code, seed),
+        differences=differences,
+        p=significance.holm({cell: found.p for cell, found in differences.items()}),
+        cut=cut,
+        sizes={name: json.loads((measured / name / "model.json").read_text())["bytes"] for name in params.models},
+        baselines=params.baselines,
+    ), said
 
 
 def summary(found: Comparison) -> dict[str, Any]:
-    """A dozen numbers that a decision needs; `gain` is the paired 95 % interval of merged minus base."""
-    merged, gain = found.values["merged"], found.gains["merged"]["right_language"]
-    return {
-        "right_language": {model: round(values["right_language"].value, 4) for model, values in found.values.items()},
-        "gain": {"low": round(gain.low, 4), "high": round(gain.high, 4)},
-    } | {name: round(merged[name].value, 4) for name in HEADLINE if name in merged}
+    """A dozen numbers that a decision needs; `gain` is the paired 95 % interval over the first baseline."""
+    values, first = found.values[found.subject], found.baselines[0]
+    gain = found.differences.get((found.subject, first, "right_language"))
+    return {name: round(values[name].value, 4) for name in HEADLINE if name in values} | (
+        {"gain": {"low": round(gain.low, 4), "high": round(gain.high, 4)}} if gain else {}
+    )
 
 
-def table(found: Comparison) -> str:
-    """Markdown: a row per figure, a column per model; under each value the paired difference to the base."""
-    models = list(found.values)
+def page(
+    found: Comparison,
+    said: Mapping[str, Mapping[str, str]],
+    threads: Sequence[Thread],
+    params: Metrics,
+    notes: Sequence[str] = (),
+    spread: Mapping[str, tuple[float, float, int]] | None = None,
+) -> str:
+    """The whole report in Markdown. `notes` stand on top; `spread` is (lowest, highest, number of trainings)."""
+    held_out = [thread for thread in threads if thread.split == params.split]
     lines = [
-        "Each value with its 95 % interval; after Δ the difference to the base, paired over the same items.",
-        "A difference in bold has an interval that excludes zero, and at least six independent groups of items.",
+        f"Measured on the {len(held_out)} held-out threads of split `{params.split}`.",
+        *notes,
         "",
-        "| figure | n | " + " | ".join(models) + " |",
-        "|---|--:|" + "---|" * len(models),
-        "| weights, MB | | " + " | ".join(f"{found.sizes[model] / 1e6:.0f}" for model in models) + " |",
+        *_headline(found, spread or {}),
+        "",
+        *_verdict(found),
+        "",
+        "Each value with its 95 % interval; after Δ the difference to a baseline, paired over the same items. Bold",
+        f"is significant at {LEVEL:.0%} among all {len(found.differences)} differences of this page (Holm).",
+        "`right_language` and `repetition` depend on length: their differences are taken at like lengths, each pair of",
+        "answers cut to the words of its shorter one, and the two values stand behind.",
     ]
-    for suite in FIGURES.values():
-        for figure, (_, meaning) in suite.items():
-            if figure not in found.values["base"]:
+    for suite in FIGURES:
+        lines += ["", *_table(found, suite)]
+    return "\n".join([*lines, "", *_samples(found, said, held_out)]) + "\n"
+
+
+def _headline(found: Comparison, spread: Mapping[str, tuple[float, float, int]]) -> list[str]:
+    """The subject beside the baselines, the experts, and one same answer to everything."""
+    columns = [*found.references, *found.baselines, found.subject]
+    differences = [f"Δ {baseline}" for baseline in found.baselines]
+    seeds = [f"{max(n for _, _, n in spread.values())} trainings"] if spread else []
+    heads = [*columns, *differences, *seeds]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for figure in HEADLINE:
+        if figure not in found.values[found.subject]:
+            continue
+        cells = [_number(values[figure]) if figure in (values := _column(found, name)) else "" for name in columns]
+        cells += [_signed(found, (found.subject, baseline, figure)) for baseline in found.baselines]
+        if spread:
+            low, high, _ = spread[figure]
+            cells.append(f"{low:.3g} to {high:.3g}")
+        lines.append(f"| `{figure}` | {' | '.join(cells)} |")
+    return lines
+
+
+def _verdict(found: Comparison) -> list[str]:
+    """In words what the table shows of the subject against each baseline, where one way is better than the other."""
+    lines = []
+    for baseline in found.baselines:
+        better: list[str] = []
+        worse: list[str] = []
+        same: list[str] = []
+        for figure, (_, way, _) in ALL.items():
+            cell = (found.subject, baseline, figure)
+            if not way or cell not in found.differences:
                 continue
-            cells = []
-            for model in models:
-                cell = _spelled(found.values[model][figure])
-                if model != "base":
-                    cell += f"<br>Δ {_signed(found.gains[model][figure])}"
-                cells.append(cell)
-            n = found.values["base"][figure].n
-            lines.append(f"| `{figure}`: {meaning} | {n} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            if found.p[cell] >= LEVEL:
+                same.append(f"`{figure}`")
+            else:
+                gained = (found.differences[cell].value > 0) == (way == "higher")
+                (better if gained else worse).append(f"`{figure}`")
+        said = (f"better in {_listed(better)}", f"worse in {_listed(worse)}", f"no difference shown in {_listed(same)}")
+        lines.append(f"- {found.subject} against {baseline}: {'; '.join(said)}.")
+    return lines
 
 
-def samples(threads: Sequence[Thread], metrics: Path) -> str:
-    """Five held-out questions in Markdown, with what the expert, the base and the merged model say.
+def _column(found: Comparison, name: str) -> Mapping[str, Estimate]:
+    return found.references[name] if name in found.references else found.values[name]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _table(found: Comparison, suite: str) -> list[str]:
+    """A row per figure, a column per model; under each value its paired differences to the baselines."""
+    references = found.references if suite == "language" else {}
+    columns = [*references, *found.values]
+    lines = [f"| {suite} | n | {' | '.join(columns)} |", "|---|--:" + "|---" * len(columns) + "|"]
+    if suite == "language":
+        sizes = ["" for _ in references] + [f"{found.sizes[name] / 1e6:.0f}" for name in found.values]
+        lines.append(f"| weights, MB | | {' | '.join(sizes)} |")
+    for figure, (_, _, meaning) in FIGURES[suite].items():
+        counts = [values[figure].n for values in found.values.values() if figure in values]
+        if not counts:
+            continue
+        cells = []
+        for name in columns:
+            values = _column(found, name)
+            cell = _spelled(values[figure]) if figure in values else "–"
+            for baseline in found.baselines:
+                if (name, baseline, figure) in found.differences:
+                    cell += f"<br>Δ {baseline} {_signed(found, (name, baseline, figure))}"
+                    if pair := found.cut.get((name, baseline, figure)):
+                        cell += f" ({pair[0]:.3f}, {pair[1]:.3f})"
+            cells.append(cell)
+        lines.append(f"| `{figure}`: {meaning} | {counts[0]} | {' | '.join(cells)} |")
+    return lines
+
+
+def _samples(found: Comparison, said: Mapping[str, Mapping[str, str]], held_out: Sequence[Thread]) -> list[str]:
+    """Five held-out questions, with what the expert, the baselines and the subject say.
 
     They are the first by id, which is a hash of their content: as good as drawn, and the same on every machine.
     """
-    said = {}
-    for model in ("base", "merged"):
-        items = _by_figure(read_rows(metrics / model / "language.items.jsonl", Item))
-        said[model] = {item.id: item.text for item in items["right_language"]}
-    held_out = sorted((thread for thread in threads if thread.split == "test"), key=lambda thread: thread.id)
-    lines = ["| the first held-out questions | expert | base | merged |", "|---|---|---|---|"]
-    for thread in held_out[:5]:
-        texts = (thread.prompt[-1].content, thread.reference, *(said[model][thread.id] for model in said))
-        lines.append(f"| {' | '.join(map(_quoted, texts))} |")
-    return "\n".join(lines) + "\n"
+    names = [*found.baselines, found.subject]
+    lines = [f"| the first held-out questions | expert | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
+    for thread in sorted(held_out, key=lambda thread: thread.id)[:5]:
+        answers = (thread.prompt[-1].content, thread.reference, *(said[name][thread.id] for name in names))
+        lines.append(f"| {' | '.join(map(_quoted, answers))} |")
+    return lines
+
+
+def _references(
+    held_out: Sequence[Thread], threads: Sequence[Thread], code: str, seed: int
+) -> dict[str, dict[str, Estimate]]:
+    """Figures of the experts' own answers, and of the one training answer that is likest to all others."""
+    same = texts.medoid([thread.reference for thread in sorted(threads, key=lambda t: t.id) if thread.split == "train"])
+    found: dict[str, dict[str, Estimate]] = {}
+    for name, said in (("experts", [t.reference for t in held_out]), ("trivial", [same] * len(held_out))):
+        items = _by_figure(texts.items(held_out, said, code))
+        found[name] = {
+            figure: significance.estimate(ALL[figure].kind, rows, seed, "")
+            for figure, rows in items.items()
+            if not (ALL[figure].kind == "ratio" and not any(row.values[1] for row in rows))
+            and not (name == "experts" and figure == "chrf_to_expert")
+        }
+    return found
+
+
+def _same_signature(
+    measured: Path, figure: str, name: str, baseline: str, values: Mapping[str, Mapping[str, Estimate]]
+) -> str:
+    ours, theirs = (values[each][figure].signature for each in (name, baseline))
+    if ours != theirs:
+        raise BadInput(
+            f"{measured / name}: {figure}: measured as {ours}, but {baseline} as {theirs}; measure both again"
+        )
+    return ours
+
+
+def _estimates(folder: Path) -> dict[str, Estimate]:
+    found: dict[str, Estimate] = {}
+    for suite in FIGURES:
+        path = folder / f"{suite}.json"
+        try:
+            figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read ({error.strerror}); run the stage that makes it") from error
+        found |= {name: parse(Estimate, value, f"{path}: {name}") for name, value in figures.items()}
+    return found
+
+
+def _items(folder: Path) -> dict[str, list[Item]]:
+    return _by_figure([item for suite in FIGURES for item in read_rows(folder / f"{suite}.items.jsonl", Item)])
+
+
+def _by_figure(items: Sequence[Item]) -> dict[str, list[Item]]:
+    found: dict[str, list[Item]] = {}
+    for item in items:
+        found.setdefault(item.figure, []).append(item)
+    return found
 
 
 def _quoted(text: str) -> str:
@@ -140,19 +283,23 @@ def _quoted(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", flat[:300] + "…" * (len(flat) > 300))
 
 
+def _digits(estimate: Estimate | Difference) -> int:
+    return 3 if estimate.kind in ("share", "ratio") or abs(estimate.value) < 1 else 2
+
+
+def _number(estimate: Estimate) -> str:
+    return f"{estimate.value:.{_digits(estimate)}f}"
+
+
 def _spelled(estimate: Estimate) -> str:
-    digits = 3 if estimate.kind == "share" or abs(estimate.value) < 1 else 2
+    digits = _digits(estimate)
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
-def _signed(gain: Estimate) -> str:
-    digits = 3 if gain.kind == "share" or abs(gain.value) < 1 else 2
+def _signed(found: Comparison, cell: Cell) -> str:
+    """A difference with its interval, in bold where it is significant; nothing where there is none."""
+    if not (gain := found.differences.get(cell)):
+        return ""
+    digits = _digits(gain)
     text = f"{gain.value:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
-    return f"**{text}**" if significance.excludes_zero(gain) else text
-
-
-def _by_figure(items: Sequence[Item]) -> dict[str, list[Item]]:
-    found: dict[str, list[Item]] = {}
-    for item in items:
-        found.setdefault(item.figure, []).append(item)
-    return found
+    return f"**{text}**" if found.p[cell] < LEVEL else text

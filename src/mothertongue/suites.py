@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from mothertongue import languages, overlap, prompts, significance
+from mothertongue import languages, overlap, prompts, significance, texts
 from mothertongue.figures import FIGURES
 from mothertongue.params import Metrics
 from mothertongue.records import Estimate, Item, Message, Pair, Row, Thread, read_rows
@@ -13,156 +14,202 @@ from mothertongue.sampling import Generate, Model, Weigh
 VERSION = 3  # of the figures below: raise it when one is made otherwise than before
 
 
-class _Sentence(Row):
+class Sentence(Row):
     """A sentence in several languages, by code."""
 
     id: str
     text: dict[str, str]
 
 
-def preference(pairs: Sequence[Pair], threads: Sequence[Thread], model: Model, base: Model) -> list[Item]:
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: a model, with or without a system turn before every conversation, in one language."""
+
+    model: Model
+    language: str
+    system_prompt: bool
+    limits: Metrics
+
+    def conversation(self, messages: Sequence[Message]) -> list[Message]:
+        """Messages as this subject gets them."""
+        if not self.system_prompt:
+            return list(messages)
+        return [Message(role="system", content=prompts.text("guide", self.language)), *messages]
+
+    def generate(self, asked: Sequence[Sequence[Message]], max_tokens: int, label: str) -> list[tuple[str, str]]:
+        """(text, finish) of each conversation, taking the likeliest token each time."""
+        prompts_ = [self.model.chat.prompt(self.conversation(messages)) for messages in asked]
+        requests = [Generate(prompt, max_tokens, temperature=0, top_p=1, seed=0, index=0) for prompt in prompts_]
+        return [(said.text, said.finish) for said in self.model.generate(requests, label)]
+
+    def weigh(self, asked: Sequence[tuple[Sequence[Message], str, bool]], label: str) -> list[list[float]]:
+        """Log-probabilities of each answer's tokens after its conversation: (messages, answer, whether it ended)."""
+        pieces = [
+            self.model.chat.answered(self.conversation(messages), answer, ended=ended)
+            for messages, answer, ended in asked
+        ]
+        return self.model.weigh([Weigh(prompt=prompt, continuation=answer) for prompt, answer in pieces], label)
+
+
+def preference(pairs: Sequence[Pair], threads: Sequence[Thread], subject: Subject, start: Subject) -> list[Item]:
     """DPO's implicit reward (Rafailov et al. 2023) on held-out pairs, without its factor beta, and plain likelihood.
 
-    The reward of an answer is its log-probability minus the base's. On the base itself every reward is 0, so its
-    accuracy is one half by construction; `likelihood_accuracy` (the reward of SimPO, Meng et al. 2024) has no such
-    anchor and says more about the base.
+    The reward of an answer is its log-probability minus that under `start`, where training began; on `start` itself
+    every reward is 0. The likelihood per token (the reward of SimPO, Meng et al. 2024) has no such anchor.
+
+    A model that has learned what experts sound like, whatever the question, tells chosen from rejected as well. So each
+    pair is weighed again with the chosen side of another question in the place of its own (`mismatched`): what tells
+    the two chosen sides apart is what the model has learned of this question.
     """
-    held_out = [pair for pair in pairs if pair.split == "test"]
     groups = {thread.id: thread.group for thread in threads}
-    texts = [text for pair in held_out for text in (pair.chosen.text, pair.rejected.text)]
-    ended = [side.finish == "stop" for pair in held_out for side in (pair.chosen, pair.rejected)]
-    prompts_ = [pair.prompt for pair in held_out for _ in range(2)]
-    ours, theirs = (_log_probabilities(who, prompts_, texts, "metrics preference", ended) for who in (model, base))
+    pairs = [pair for pair in pairs if pair.split == subject.limits.split]
+    others = mismatched(pairs, groups)
+    asked = [
+        (pair.prompt, side.text, side.finish == "stop")
+        for pair, other in zip(pairs, others, strict=True)
+        for side in (pair.chosen, pair.rejected, (other or pair).chosen)
+    ]
+    ours, theirs = (who.weigh(asked, "metrics preference") for who in (subject, start))
     items = []
-    for place, pair in enumerate(held_out):
-        (chosen, rejected), (chosen_base, rejected_base) = (side[2 * place : 2 * place + 2] for side in (ours, theirs))
-        reward = (sum(chosen) - sum(chosen_base)) - (sum(rejected) - sum(rejected_base))
-        likelihood = sum(chosen) / len(chosen) - sum(rejected) / len(rejected)
+    for place, (pair, other) in enumerate(zip(pairs, others, strict=True)):
+        rows, before = (side[3 * place : 3 * place + 3] for side in (ours, theirs))
+        chosen, rejected, control = (sum(row) - sum(was) for row, was in zip(rows, before, strict=True))
+        likely, unlikely, likely_control = (sum(row) / len(row) for row in rows)
+        values = {
+            "reward_accuracy": _wins(chosen - rejected),
+            "reward_margin": chosen - rejected,
+            "likelihood_accuracy": _wins(likely - unlikely),
+            "likelihood_margin": likely - unlikely,
+        }
+        if other:
+            values |= {
+                "match_accuracy": _wins(chosen - control),
+                "match_margin": chosen - control,
+                "reward_accuracy_mismatched": _wins(control - rejected),
+                "reward_margin_mismatched": control - rejected,
+                "likelihood_match": _wins(likely - likely_control),
+                "likelihood_accuracy_mismatched": _wins(likely_control - unlikely),
+            }
+        group = groups[pair.thread]
         items += [
-            _item(pair.id, groups[pair.thread], "reward_accuracy", [0.5 if reward == 0 else float(reward > 0)]),
-            _item(pair.id, groups[pair.thread], "reward_margin", [reward]),
-            _item(pair.id, groups[pair.thread], "likelihood_accuracy", [float(likelihood > 0)]),
-            _item(pair.id, groups[pair.thread], "likelihood_margin", [likelihood]),
+            Item(id=pair.id, group=group, figure=figure, values=[value], text="") for figure, value in values.items()
         ]
     return items
 
 
-def language(threads: Sequence[Thread], model: Model, code: str, params: Metrics) -> list[Item]:
+def mismatched(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[Pair | None]:
+    """For each pair another of the same rule and another group, whose chosen side is another text of like length.
+
+    The nearest in characters, ties by id; None where a rule has no such pair.
+    """
+    found: list[Pair | None] = []
+    for pair in pairs:
+        candidates = [
+            other
+            for other in pairs
+            if other.rule == pair.rule
+            and groups[other.thread] != groups[pair.thread]
+            and languages.words(other.chosen.text) != languages.words(pair.chosen.text)
+        ]
+        length = len(pair.chosen.text)
+        found.append(min(candidates, key=lambda o: (abs(len(o.chosen.text) - length), o.id)) if candidates else None)
+    return found
+
+
+def language(threads: Sequence[Thread], subject: Subject) -> list[Item]:
     """Answers to held-out prompts, taking the likeliest token each time."""
-    held_out = [thread for thread in threads if thread.split == "test"]
-    requests = [_greedy(model.chat.prompt(thread.prompt), params.answer_tokens) for thread in held_out]
-    items = []
-    for thread, said in zip(held_out, model.generate(requests, "metrics language"), strict=True):
-        items += [
-            _item(thread.id, thread.group, "right_language", [float(languages.is_in(said.text, code))], said.text),
-            _item(thread.id, thread.group, "repetition", [repetition(said.text)]),
-            _item(thread.id, thread.group, "words", [float(len(languages.words(said.text)))]),
-            _item(thread.id, thread.group, "finished", [float(said.finish == "stop")]),
-        ]
-    return items
+    threads = [thread for thread in threads if thread.split == subject.limits.split]
+    answers = subject.generate([thread.prompt for thread in threads], subject.limits.answer_tokens, "metrics language")
+    ended = [
+        Item(id=thread.id, group=thread.group, figure="finished", values=[float(finish == "stop")], text="")
+        for thread, (_, finish) in zip(threads, answers, strict=True)
+    ]
+    return texts.items(threads, [text for text, _ in answers], subject.language) + ended
 
 
-def repetition(text: str) -> float:
-    """Share of a text's word trigrams that stood in it before; 0 for a text of fewer than four words."""
-    words = languages.words(text)
-    trigrams = list(zip(words, words[1:], words[2:], strict=False))
-    return 1 - len(set(trigrams)) / len(trigrams) if len(trigrams) > 1 else 0.0
-
-
-def perplexity(threads: Sequence[Thread], model: Model) -> list[Item]:
+def perplexity(threads: Sequence[Thread], subject: Subject) -> list[Item]:
     """Negative log-likelihood in nats, and tokens, of the experts' answers to held-out prompts."""
-    held_out = [thread for thread in threads if thread.split == "test"]
-    logs = _log_probabilities(
-        model, [t.prompt for t in held_out], [t.reference for t in held_out], "metrics perplexity"
-    )
+    threads = [thread for thread in threads if thread.split == subject.limits.split]
+    logs = subject.weigh([(t.prompt, t.reference, True) for t in threads], "metrics perplexity")
     return [
-        _item(thread.id, thread.group, "perplexity", [-sum(row), float(len(row))])
-        for thread, row in zip(held_out, logs, strict=True)
+        Item(id=t.id, group=t.group, figure="perplexity", values=[-sum(row), float(len(row))], text="")
+        for t, row in zip(threads, logs, strict=True)
     ]
 
 
-def translation(sentences: Path, model: Model, code: str, params: Metrics) -> list[Item]:
-    """Sentences translated from English and into it; none where the file has no such language."""
-    rows = [row for row in read_sentences(sentences) if code in row.text and code != "en"]
-    items: list[Item] = []
+def translation(sentences: Sequence[Sentence], subject: Subject) -> list[Item]:
+    """Sentences translated from English and into it."""
+    code, items = subject.language, []
     for source, target, name in (("en", code, "from_english"), (code, "en", "to_english")):
-        requests = []
-        for row in rows:
-            ask = prompts.text(
+        asked = [
+            prompts.text(
                 "translate",
                 code,
                 source=languages.name(source),
                 target=languages.name(target),
                 sentence=row.text[source],
             )
-            requests.append(_greedy(model.chat.prompt([Message(role="user", content=ask)]), params.translation_tokens))
-        said = [text.text for text in model.generate(requests, f"metrics translation {name}")]
+            for row in sentences
+        ]
+        answers = subject.generate(
+            [[Message(role="user", content=ask)] for ask in asked],
+            subject.limits.translation_tokens,
+            f"metrics translation {name}",
+        )
+        said = [text for text, _ in answers]
         for kind in ("bleu", "chrf"):
-            statistics = overlap.statistics(kind, said, [row.text[target] for row in rows])
+            statistics = overlap.statistics(kind, said, [row.text[target] for row in sentences])
             items += [
-                _item(row.id, row.id, f"{kind}_{name}", values, text)
-                for row, values, text in zip(rows, statistics, said, strict=True)
+                Item(id=row.id, group=row.id, figure=f"{kind}_{name}", values=values, text=text)
+                for row, values, text in zip(sentences, statistics, said, strict=True)
             ]
     return items
 
 
-def read_sentences(path: Path) -> list[_Sentence]:
-    """Parallel sentences, `{"id": ..., "text": {"en": ..., "es": ...}}` a row."""
-    return read_rows(path, _Sentence)
+def read_sentences(path: Path, language: str) -> list[Sentence]:
+    """Parallel sentences, `{"id": ..., "text": {"en": ..., "es": ...}}` a row; those that have the language."""
+    return [row for row in read_rows(path, Sentence) if language in row.text and language != "en"]
 
 
-def estimates(suite: str, items: Sequence[Item], signature: Mapping[str, str], seed: int) -> dict[str, Estimate]:
-    """Each figure of a suite that has items, with its interval."""
+def estimates(
+    suite: str, items: Sequence[Item], subject: Subject, harness: Mapping[str, str], seed: int
+) -> dict[str, Estimate]:
+    """Each figure of a suite that has items, with its interval; none where every item is undecided."""
     found = {}
-    for figure, (kind, _) in FIGURES[suite].items():
-        if rows := [item for item in items if item.figure == figure]:
-            found[figure] = significance.estimate(kind, rows, seed, signature[figure])
+    for name, figure in FIGURES[suite].items():
+        rows = [item for item in items if item.figure == name]
+        if rows and (figure.kind != "ratio" or any(row.values[1] for row in rows)):
+            found[name] = significance.estimate(figure.kind, rows, seed, signature(suite, name, subject, harness))
     return found
 
 
-def signatures(suite: str, model: Model, code: str, params: Metrics, harness: Mapping[str, str]) -> dict[str, str]:
-    """The signature of each figure of a suite."""
-    return {figure: _signature(suite, figure, model, code, params, harness) for figure in FIGURES[suite]}
+def signature(suite: str, figure: str, subject: Subject, harness: Mapping[str, str]) -> str:
+    """What must be equal before two values of a figure may be compared: how it was measured, not on what.
 
-
-def _signature(suite: str, figure: str, model: Model, code: str, params: Metrics, harness: Mapping[str, str]) -> str:
-    """What must be equal before two values of a figure may be compared: how it was measured, not on which model."""
+    The system prompt is part of what is measured, as the model is.
+    """
+    model, limits = subject.model, subject.limits
     parts = {
         "suite": f"{suite} {VERSION}",
-        "language": code,
+        "split": limits.split,
+        "language": subject.language,
         "engine": model.identity["engine"],
         "dtype": model.dtype,
         "chat": model.chat.digest,
     }
     if suite == "benchmark":
         parts |= harness
-    kind = FIGURES[suite][figure][0]
+    kind = FIGURES[suite][figure].kind
     if kind in ("bleu", "chrf"):
         parts["sacrebleu"] = overlap.signature("bleu" if kind == "bleu" else "chrf")
-        parts["tokens"] = str(params.translation_tokens)
-        parts["prompt"] = prompts.digest("translate", code)
+    if suite == "translation":
+        parts["tokens"] = str(limits.translation_tokens)
+        parts["prompt"] = prompts.digest("translate", subject.language)
     if suite == "language":
-        parts["tokens"] = str(params.answer_tokens)
+        parts["tokens"] = str(limits.answer_tokens)
         parts["detector"] = languages.detector()
     return json.dumps(parts, sort_keys=True)
 
 
-def _greedy(prompt: tuple[int, ...], max_tokens: int) -> Generate:
-    return Generate(prompt=prompt, max_tokens=max_tokens, temperature=0, top_p=1, seed=0, index=0)
-
-
-def _log_probabilities(
-    model: Model,
-    prompts_: Sequence[Sequence[Message]],
-    answers: Sequence[str],
-    label: str,
-    ended: Sequence[bool] | None = None,
-) -> list[list[float]]:
-    """Of each token of each answer; those of an answer that was cut hold no end token."""
-    said = zip(prompts_, answers, ended or [True] * len(answers), strict=True)
-    pieces = [model.chat.answered(prompt, answer, ended=whole) for prompt, answer, whole in said]
-    return model.weigh([Weigh(prompt=prompt, continuation=answer) for prompt, answer in pieces], label)
-
-
-def _item(identity: str, group: str, figure: str, values: list[float], text: str = "") -> Item:
-    return Item(id=identity, group=group, figure=figure, values=values, text=text)
+def _wins(margin: float) -> float:
+    return 0.5 if margin == 0 else float(margin > 0)

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeVar
 
 from mothertongue import languages
 from mothertongue.params import Threads
@@ -64,14 +65,31 @@ def _apart(rows: Sequence[Thread]) -> list[Thread]:
     return [row for row in rows if row.split == first[said(row)]]
 
 
+class Identified(Protocol):
+    """Whatever has an id."""
+
+    @property
+    def id(self) -> str:
+        """A name of its own."""
+
+
+R = TypeVar("R", bound=Identified)
+
+
+def of_split(rows: Sequence[R], params: Threads, split: Split) -> list[R]:
+    """The rows of a suite that belong to one held-out split: they are shared out as conversations are, by their ids."""
+    validation = params.validation / (params.validation + params.test)
+    sides = (("validation" if _place(row.id) < validation else "test", row) for row in rows)
+    return [row for side, row in sides if side == split]
+
+
 def split_of(row: Conversation, params: Threads) -> Split:
     """The split of a conversation, drawn from its opening user message, letter case and spaces aside.
 
     The same question in another conversation, or in another branch of a tree, falls on the same side; a conversation
     that is added moves no other one.
     """
-    digest = hashlib.sha256(opening(row).encode()).digest()
-    place = int.from_bytes(digest[:8]) / 2**64
+    place = _place(opening(row))
     if place < params.test:
         return "test"
     return "validation" if place < params.test + params.validation else "train"
@@ -80,3 +98,8 @@ def split_of(row: Conversation, params: Threads) -> Split:
 def opening(row: Conversation) -> str:
     """The opening user message, letter case and spaces aside; the id of a conversation without one."""
     return " ".join(next((m.content for m in row.messages if m.role == "user"), row.id).lower().split())
+
+
+def _place(text: str) -> float:
+    """A number from 0 to 1 that is as good as drawn and depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64

@@ -7,7 +7,7 @@ from typing import Any
 
 from mothertongue.errors import BadInput
 from mothertongue.files import new_folder, weights_size
-from mothertongue.params import Merged
+from mothertongue.params import Dtype, Merged
 
 
 def merge(
@@ -67,11 +67,11 @@ def _save(model: Any, source: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
-def quantize(merged: Path, out: Path, level: str) -> dict[str, float]:
+def quantize(merged: Path, out: Path, level: str, dtype: Dtype) -> dict[str, float]:
     """Store a model at a bitsandbytes level and return the size of its weights.
 
     nf4 is the 4-bit normal float of Dettmers et al. 2023 with its scales quantised again; int8 is LLM.int8() of
-    Dettmers et al. 2022.
+    Dettmers et al. 2022. What is not quantised is stored in bfloat16; `dtype` is what nf4 computes in.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -81,7 +81,7 @@ def quantize(merged: Path, out: Path, level: str) -> dict[str, float]:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=getattr(torch, dtype),
         ),
         "int8": BitsAndBytesConfig(load_in_8bit=True),
     }[level]
