@@ -40,7 +40,7 @@ def main(name: str, folder: Path, base: Path, data: Path, out: Path) -> None:
     with new_folder(out) as made:
         write_json(made / "model.json", {"bytes": weights_size(folder)})
         for suite in FIGURES:
-            figures = suites.estimates(suite, items[suite], subject, benchmark.harness(), values.seed)
+            figures = suites.estimates(suite, items[suite], subject, benchmark.harness())
             write_rows(made / f"{suite}.items.jsonl", items[suite])
             write_json(made / f"{suite}.json", {"figures": {name: f.model_dump() for name, f in figures.items()}})
     click.echo(f"{out}: items " + ", ".join(f"{suite} {len({row.id for row in items[suite]})}" for suite in FIGURES))

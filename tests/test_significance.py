@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
-from scipy.stats import binomtest, norm
+from sacrebleu.significance import PairedTest
+from scipy.stats import binomtest, norm, permutation_test, ttest_1samp, ttest_rel
 
 from mothertongue import overlap, significance
 from mothertongue.records import Item
@@ -49,15 +50,15 @@ def test_wilson_as_scipy_has_it(yes: int, n: int) -> None:
 
 
 def test_a_share_of_43_in_90_is_38_to_58_per_cent() -> None:
-    found = significance.estimate("share", items([[1.0]] * 43 + [[0.0]] * 47), 1, "sign")
+    found = significance.estimate("share", items([[1.0]] * 43 + [[0.0]] * 47), "sign")
     assert (found.value, found.n, found.kind, found.signature) == (43 / 90, 90, "share", "sign")
     assert f"{found.low:.0%} {found.high:.0%}" == "38% 58%"
 
 
 def test_a_share_with_ties_is_drawn() -> None:
-    tied = significance.estimate("share", items([[0.5]] * 40), 1, "")
+    tied = significance.estimate("share", items([[0.5]] * 40), "")
     assert (tied.low, tied.value, tied.high) == (0.5, 0.5, 0.5)
-    half = significance.estimate("share", items([[0.5]] * 20 + [[1.0]] * 20), 1, "")
+    half = significance.estimate("share", items([[0.5]] * 20 + [[1.0]] * 20), "")
     assert 0.65 < half.low < half.value == 0.75 < half.high < 0.85
 
 
@@ -70,7 +71,7 @@ def test_against_a_base_that_is_undecided_a_share_keeps_its_own_interval() -> No
 
 
 def test_a_share_takes_groups_for_observations() -> None:
-    found = significance.estimate("share", items([[1.0], [1.0], [0.0], [1.0]], ["a", "a", "b", "b"]), 1, "")
+    found = significance.estimate("share", items([[1.0], [1.0], [0.0], [1.0]], ["a", "a", "b", "b"]), "")
     assert (found.value, found.n) == (0.75, 4)
     assert (found.low, found.high) == significance.wilson(0.75, 2)
 
@@ -78,7 +79,7 @@ def test_a_share_takes_groups_for_observations() -> None:
 def test_a_share_on_unequal_groups_rests_on_fewer() -> None:
     """One tree of forty leaves that all go one way, and twenty conversations: Kish's 60 ** 2 / (40 ** 2 + 20)."""
     groups = ["tree"] * 40 + [f"{place}" for place in range(20)]
-    found = significance.estimate("share", items([[1.0]] * 50 + [[0.0]] * 10, groups), 1, "")
+    found = significance.estimate("share", items([[1.0]] * 50 + [[0.0]] * 10, groups), "")
     assert (found.low, found.high) == significance.wilson(50 / 60, 3600 / 1620)
     assert (found.n, found.groups) == (60, 21)
     assert found.low < 0.35 < 0.95 < found.high
@@ -95,67 +96,161 @@ def test_how_often_a_share_s_interval_holds_the_truth(sizes: list[int], counted:
     held = []
     for case in drawn:
         values = [[float(way)] for way, size in zip(case, sizes, strict=True) for _ in range(size)]
-        found = significance.estimate("share", items(values, groups), 1, "")
+        found = significance.estimate("share", items(values, groups), "")
         low, high = significance.wilson(found.value, found.groups)
         held.append([low <= truth <= high, found.low <= truth <= found.high])
     assert np.mean(held, axis=0) == pytest.approx([counted, effective], abs=0.0051)
 
 
-# The 2.5 % quantile of 2,000 draws has itself an error of 0.06 standard errors: sqrt(0.025 * 0.975 / 2000) / 0.0584.
-TOLERANCE = 0.2
 DRAWN = np.random.default_rng(7).gamma(2.0, 3.0, size=400)
 
 
-def test_the_bootstrap_of_a_mean_agrees_with_normal_theory() -> None:
-    found = significance.estimate("mean", items(DRAWN[:, None].tolist()), 1, "")
-    error = DRAWN.std(ddof=1) / math.sqrt(len(DRAWN))
-    assert found.value == pytest.approx(DRAWN.mean())
-    assert found.low == pytest.approx(DRAWN.mean() - 1.96 * error, abs=TOLERANCE * error)
-    assert found.high == pytest.approx(DRAWN.mean() + 1.96 * error, abs=TOLERANCE * error)
+def test_the_interval_of_a_mean_is_students() -> None:
+    for count in (2, 6, 400):
+        values = DRAWN[:count]
+        found = significance.estimate("mean", items(values[:, None].tolist()), "")
+        theirs = ttest_1samp(values, 0).confidence_interval(0.95)
+        assert found.value == pytest.approx(values.mean())
+        assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
 
 
-def test_the_bootstrap_depends_on_its_seed_alone() -> None:
-    rows = items(DRAWN[:, None].tolist())
-    asked = ((rows, 1), (rows[::-1], 1), (rows, 2))
-    one, again, other = (significance.estimate("mean", part, seed, "") for part, seed in asked)
-    assert one == again != other
+def test_one_group_has_no_interval() -> None:
+    found = significance.estimate("mean", items([[1.0], [3.0]], ["a", "a"]), "")
+    assert (found.low, found.value, found.high, found.groups) == (2, 2, 2, 1)
 
 
 def test_items_of_one_group_are_worth_no_more_than_the_group() -> None:
     values = DRAWN[:100, None].tolist()
-    single = significance.estimate("mean", items(values), 1, "")
+    single = significance.estimate("mean", items(values), "")
     # each value four times, as if a conversation had four equal turns: the same interval with groups, half without
-    grouped = significance.estimate("mean", items(values * 4, [f"{place % 100:04}" for place in range(400)]), 1, "")
-    apart = significance.estimate("mean", items(values * 4), 1, "")
+    grouped = significance.estimate("mean", items(values * 4, [f"{place % 100:04}" for place in range(400)]), "")
+    apart = significance.estimate("mean", items(values * 4), "")
     assert (grouped.low, grouped.high) == pytest.approx((single.low, single.high))
     assert width(apart.low, apart.high) == pytest.approx(width(single.low, single.high) / 2, rel=0.1)
     assert (grouped.value, grouped.n) == (pytest.approx(single.value), 400)
 
 
 def test_a_mean_over_groups_of_different_size_is_over_items() -> None:
-    found = significance.estimate("mean", items([[1.0], [1.0], [1.0], [0.0]], ["a", "a", "a", "b"]), 1, "")
+    found = significance.estimate("mean", items([[1.0], [1.0], [1.0], [0.0]], ["a", "a", "a", "b"]), "")
     assert found.value == 0.75
 
 
-def test_a_paired_difference_is_narrower_where_the_sides_go_together() -> None:
+def test_a_paired_difference_is_students_and_narrower_where_the_sides_go_together() -> None:
     noise = np.random.default_rng(8).normal(0.5, 0.3, size=400)
     ours, theirs = items((DRAWN + noise)[:, None].tolist()), items(DRAWN[:, None].tolist())
     found = significance.difference("mean", ours, theirs, 1, "sign")
-    error = noise.std(ddof=1) / math.sqrt(len(noise))  # of a paired difference
-    assert found.value == pytest.approx(noise.mean())
-    assert found.low == pytest.approx(noise.mean() - 1.96 * error, abs=TOLERANCE * error)
-    assert found.high == pytest.approx(noise.mean() + 1.96 * error, abs=TOLERANCE * error)
-    each = [significance.estimate("mean", side, 1, "") for side in (ours, theirs)]
+    expected = ttest_rel(DRAWN + noise, DRAWN).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    each = [significance.estimate("mean", side, "") for side in (ours, theirs)]
     unpaired = math.hypot(*(width(e.low, e.high) for e in each))
     assert width(found.low, found.high) < unpaired / 5
-    assert found.low > 0
+    assert (found.p, found.n, found.groups) == (1 / significance.SWAPS, 400, 400)
 
 
-@pytest.mark.parametrize("kind", ["mean", "share"])
-def test_no_difference_is_exactly_none(kind: str) -> None:
+@pytest.mark.parametrize("count", [3, 6, 12])
+def test_the_p_value_is_scipys_exact_one(count: int) -> None:
+    draw = np.random.default_rng(count)
+    ours, theirs = draw.normal(0.6, 1, size=count), draw.normal(0, 1, size=count)
+    found = significance.difference("mean", items(ours[:, None].tolist()), items(theirs[:, None].tolist()), 1, "")
+    expected = permutation_test(
+        (ours, theirs), lambda a, b: np.mean(a) - np.mean(b), permutation_type="samples", n_resamples=np.inf
+    )
+    assert found.p == pytest.approx(expected.pvalue)
+
+
+def test_the_p_value_of_many_groups_is_drawn_and_near_the_exact_one() -> None:
+    """Of 16 groups there are 65,536 swaps; 10,000 of them are drawn."""
+    draw = np.random.default_rng(5)
+    ours, theirs = (items(draw.normal(mean, 1, size=16)[:, None].tolist()) for mean in (0.6, 0))
+    found, again = (significance.difference("mean", ours, theirs, 1, "") for _ in range(2))
+    exact = permutation_test(
+        tuple(np.array([row.values[0] for row in side]) for side in (ours, theirs)),
+        lambda a, b: np.mean(a) - np.mean(b),
+        permutation_type="samples",
+        n_resamples=np.inf,
+    ).pvalue
+    assert found == again
+    assert found.p == pytest.approx(exact, abs=3 * math.sqrt(exact * (1 - exact) / significance.SWAPS))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 4, 5])
+def test_under_six_groups_nothing_is_significant(groups: int) -> None:
+    """All on one side has probability 2 ** (1 - groups) under no difference."""
+    found = significance.difference("mean", items([[1.0]] * groups), items([[0.0]] * groups), 1, "")
+    assert found.p == 2.0 ** (1 - groups) > 0.05
+
+
+@pytest.mark.parametrize(("kind", "theirs"), [("bleu", BLEU()), ("chrf", CHRF(word_order=2))], ids=["bleu", "chrf"])
+def test_the_p_value_of_a_corpus_score_is_near_sacrebleu_s_approximate_randomization(
+    kind: overlap.Kind, theirs: BLEU | CHRF
+) -> None:
+    hypotheses, references = sentences(3)
+    others = [text if place % 8 else " ".join(text.split()[::-1]) for place, text in enumerate(hypotheses)]
+    ours, base = (items(overlap.statistics(kind, side, references)) for side in (hypotheses, others))
+    found = significance.difference(kind, ours, base, 1, "")
+    named = [("base", others), ("ours", hypotheses)]
+    _, scores = PairedTest(named, {"x": theirs}, [references], test_type="ar", n_samples=2000)()
+    expected = next(results[1].p_value for name, results in scores.items() if name != "System")
+    assert 0.001 < expected < 0.9
+    assert found.p == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 2000))
+
+
+def test_a_ratio_is_over_what_is_decided() -> None:
+    rows = items([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 1.0]], ["a", "b", "c", "d"])
+    found = significance.estimate("ratio", rows, "")
+    assert (found.value, found.n, found.groups) == (pytest.approx(2 / 3), 3, 3)
+    assert (found.low, found.high) == significance.wilson(2 / 3, 3)
+    means = items([[0.5, 1.0], [0.0, 0.0], [0.25, 1.0]])
+    assert significance.estimate("ratio", means, "").value == 0.375
+
+
+def test_nothing_decided_is_no_figure() -> None:
+    rows, other = items([[0.0, 0.0]] * 3), items([[1.0, 1.0]] * 3)
+    with pytest.raises(ValueError, match=r"^no item decides$"):
+        significance.estimate("ratio", rows, "")
+    with pytest.raises(ValueError, match=r"^no item decides$"):
+        significance.difference("ratio", other, rows, 1, "")
+
+
+def test_a_ratio_that_one_group_decides_has_a_p_value_of_one() -> None:
+    ours = items([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    theirs = items([[0.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
+    found = significance.difference("ratio", ours, theirs, 1, "")
+    assert (found.value, found.p) == (1.0, 1.0)  # a swap leaves one side without any
+    assert found.low <= 1 <= found.high
+
+
+def test_shares_that_hardly_differ_have_an_interval_with_a_width() -> None:
+    """Bonett & Price 2012: one pair more for each side, here 1 and 1 of 42."""
+    rows = items([[1.0]] * 20 + [[0.0]] * 20)
+    found = significance.difference("share", rows, rows, 1, "")
+    assert (found.value, found.p) == (0.0, 1.0)
+    values = np.array([0.0] * 40 + [1.0, -1.0])
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize(
+    ("p", "adjusted"),
+    [
+        # R 4.4, p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")
+        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
+        # Holm's procedure by hand: 3 * 0.01, 2 * 0.04, and no less than the one before
+        ([0.04, 0.01, 0.045], [0.08, 0.03, 0.08]),
+        ([0.5, 0.6], [1.0, 1.0]),
+        ([0.03], [0.03]),
+        ([], []),
+    ],
+)
+def test_holm(p: list[float], adjusted: list[float]) -> None:
+    found = significance.holm(dict(enumerate(p)))
+    assert [found[place] for place in range(len(p))] == pytest.approx(adjusted)
+
+
+def test_no_difference_is_exactly_none() -> None:
     rows = items([[1.0], [0.0], [1.0]])
-    found = significance.difference(kind, rows, rows[::-1], 1, "")
-    assert (found.value, found.low, found.high, found.n) == (0.0, 0.0, 0.0, 3)
+    found = significance.difference("mean", rows, rows[::-1], 1, "")
+    assert (found.value, found.low, found.high, found.n, found.p) == (0.0, 0.0, 0.0, 3, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +270,8 @@ def test_other_items_are_refused(other: list[Item]) -> None:
 
 def test_perplexity_is_over_tokens() -> None:
     # 2 tokens of probability 1/2 and 8 of 1/4: the geometric mean of 10 probabilities is 2 ** -1.8
-    found = significance.estimate("perplexity", items([[2 * math.log(2), 2], [8 * math.log(4), 8]]), 1, "")
+    found = significance.estimate("perplexity", items([[2 * math.log(2), 2], [8 * math.log(4), 8]]), "")
     assert found.value == pytest.approx(2**1.8)
-    assert (found.low, found.high) == pytest.approx((2, 4))  # one of the two items alone
 
 
 WORDS = ["el", "la", "gato", "perro", "come", "bebe", "leche", "agua", "en", "casa", "cocina", "hoy", "ayer", "nunca"]
@@ -195,9 +289,11 @@ def sentences(seed: int, count: int = 120) -> tuple[list[str], list[str]]:
 
 
 @pytest.mark.parametrize(("kind", "theirs"), [("bleu", BLEU()), ("chrf", CHRF(word_order=2))], ids=["bleu", "chrf"])
-def test_corpus_scores_agree_with_sacrebleu_and_its_bootstrap(kind: overlap.Kind, theirs: BLEU | CHRF) -> None:
+def test_corpus_scores_agree_with_sacrebleu_and_the_width_of_its_bootstrap(
+    kind: overlap.Kind, theirs: BLEU | CHRF
+) -> None:
     hypotheses, references = sentences(3)
-    found = significance.estimate(kind, items(overlap.statistics(kind, hypotheses, references)), 1, "")
+    found = significance.estimate(kind, items(overlap.statistics(kind, hypotheses, references)), "")
     expected = theirs.corpus_score(hypotheses, [references], n_bootstrap=1000)
     assert found.value == pytest.approx(expected.score)
     half = float(expected._ci)

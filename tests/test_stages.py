@@ -409,7 +409,9 @@ def test_a_bad_row_stops_a_stage_before_its_model_is_read(
     assert run(pairs.main, *PAIRS).exit_code == 0
     for out in outs.split():
         Path(out).write_text("previous")
-    Path(bad).parent.mkdir(parents=True, exist_ok=True)
+    Path("data/suites").mkdir()
+    for suite in ("benchmark", "translation"):
+        Path(f"data/suites/{suite}.jsonl").touch()
     with Path(bad).open("a", encoding="utf-8") as file:
         file.write('{"id": 7}\n')
     number = len(Path(bad).read_bytes().splitlines())

@@ -124,8 +124,21 @@ class Estimate(Row):
     value: float
     low: float
     high: float
-    n: int
+    n: int  # items that decide it
     groups: int  # of items that depend on each other; the figure rests on that many independent observations
+    kind: str
+    signature: str
+
+
+class Difference(Row):
+    """A value minus another over the same items, with its paired 95 % interval and the p-value of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float  # of this difference alone; a page of many adjusts it (significance.holm)
+    n: int
+    groups: int
     kind: str
     signature: str
 

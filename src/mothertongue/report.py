@@ -83,7 +83,7 @@ def compare(
                         ours, theirs = texts.at_like_lengths(figure, ours, theirs, said[name], said[baseline], code)
                         if not any(item.values[1] for item in ours):
                             continue
-                        pair = (significance.estimate("ratio", side, seed, "").value for side in (ours, theirs))
+                        pair = (significance.estimate("ratio", side, "").value for side in (ours, theirs))
                         cut[name, baseline, figure] = (next(pair), next(pair))
                     kind = ALL[figure].kind
                     differences[name, baseline, figure] = significance.difference(kind, ours, theirs, seed, signature)
@@ -93,7 +93,7 @@ def compare(
                     ) from error
     return Comparison(
         values=values,
-        references=_references([t for t in threads if t.split == params.split], threads, code, seed),
+        references=_references([t for t in threads if t.split == params.split], threads, code),
         differences=differences,
         p=significance.holm({cell: found.p for cell, found in differences.items()}),
         cut=cut,
@@ -226,16 +226,14 @@ def _samples(found: Comparison, said: Mapping[str, Mapping[str, str]], held_out:
     return lines
 
 
-def _references(
-    held_out: Sequence[Thread], threads: Sequence[Thread], code: str, seed: int
-) -> dict[str, dict[str, Estimate]]:
+def _references(held_out: Sequence[Thread], threads: Sequence[Thread], code: str) -> dict[str, dict[str, Estimate]]:
     """Figures of the experts' own answers, and of the one training answer that is likest to all others."""
     same = texts.medoid([thread.reference for thread in sorted(threads, key=lambda t: t.id) if thread.split == "train"])
     found: dict[str, dict[str, Estimate]] = {}
     for name, said in (("experts", [t.reference for t in held_out]), ("trivial", [same] * len(held_out))):
         items = _by_figure(texts.items(held_out, said, code))
         found[name] = {
-            figure: significance.estimate(ALL[figure].kind, rows, seed, "")
+            figure: significance.estimate(ALL[figure].kind, rows, "")
             for figure, rows in items.items()
             if not (ALL[figure].kind == "ratio" and not any(row.values[1] for row in rows))
             and not (name == "experts" and figure == "chrf_to_expert")

@@ -171,15 +171,13 @@ def read_sentences(path: Path, language: str) -> list[Sentence]:
     return [row for row in read_rows(path, Sentence) if language in row.text and language != "en"]
 
 
-def estimates(
-    suite: str, items: Sequence[Item], subject: Subject, harness: Mapping[str, str], seed: int
-) -> dict[str, Estimate]:
+def estimates(suite: str, items: Sequence[Item], subject: Subject, harness: Mapping[str, str]) -> dict[str, Estimate]:
     """Each figure of a suite that has items, with its interval; none where every item is undecided."""
     found = {}
     for name, figure in FIGURES[suite].items():
         rows = [item for item in items if item.figure == name]
         if rows and (figure.kind != "ratio" or any(row.values[1] for row in rows)):
-            found[name] = significance.estimate(figure.kind, rows, seed, signature(suite, name, subject, harness))
+            found[name] = significance.estimate(figure.kind, rows, signature(suite, name, subject, harness))
     return found
 
 
