@@ -113,7 +113,7 @@ def main(kills: int, threads: int, seed: int) -> None:
     moments = random.Random(seed)
     values = params.load()
     generator = next(iter(values.generated))
-    judge = next(name for name, judge in values.scored.items() if judge.kind == "rubric")
+    judge = next(iter(values.scored))
     with tempfile.TemporaryDirectory() as folder:
         place = Place.made(folder)
         rows, answers = place.root / "threads.jsonl", place.root / "generated"

@@ -18,7 +18,7 @@ def main(threads: Path, generated: Path, scored: Path, out: Path, report: Path) 
     """Pair answers by the rules in section `pairs` of params.yaml.
 
     THREADS holds the threads, GENERATED an <generator>.jsonl each, SCORED a <judge>.jsonl each. OUT gets one pair a
-    line, REPORT counts by rule and reason (metrics/pairs.json).
+    line, REPORT counts by rule and reason, and rejected sides that were cut (metrics/pairs.json).
     """
     values = params.load()
     asked = read_rows(threads, Thread)
@@ -26,7 +26,7 @@ def main(threads: Path, generated: Path, scored: Path, out: Path, report: Path) 
     verdicts = [row for name in values.scored for row in read_rows(scored / f"{name}.jsonl", Verdict)]
     rows, tallies = pairs.paired(asked, said, verdicts, values.pairs, values.language)
     write_rows(out, rows)
-    write_json(report, {name: tally.model_dump() for name, tally in tallies.items()})
+    write_json(report, {n: {**tally.model_dump(), "splits": pairs.shares(rows, n)} for n, tally in tallies.items()})
     for name, tally in tallies.items():
         click.echo(f"{name}: {tally}")
     click.echo(f"{out}: {len(rows)} pairs")

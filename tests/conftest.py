@@ -44,11 +44,11 @@ generated:
 
 scored:
   rubric: {kind: rubric, model: base, min_mass: 0.5}
-  chrf: {kind: reference}
+  second: {kind: rubric, model: base, min_mass: 0.0}
 
 pairs:
-  rules:
-    - {name: reference_over_plain, chosen: reference, rejected: plain, judge: chrf, min_margin: 1}
+  max_cut_rejected: 0.5
+  rules: [{name: reference_over_plain, chosen: reference, rejected: plain, judge: second, min_margin: 1}]
 
 adapter:
   rank: 16

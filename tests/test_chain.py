@@ -77,7 +77,7 @@ def test_one_more_conversation_asks_for_its_own_rows(chain: toy.Chain) -> None:
     )
     printed = copy.run("dvc", "repro", "pairs")
     assert toy.ran(printed) == [
-        *("raw", "filtered", "threads", "generated@plain", "generated@guided", "scored@rubric", "scored@chrf", "pairs")
+        *("raw", "filtered", "threads", "generated@plain", "generated@guided", "scored@rubric", "pairs")
     ]
     (new,) = [row for row in read_rows(copy.root / "data/threads.jsonl", Thread) if row not in old]
     generated = params.load(copy.root / "params.yaml").generated
@@ -101,8 +101,7 @@ def test_another_rubric_asks_no_generator(chain: toy.Chain) -> None:
     rubric = copy.root / "src/mothertongue/prompts/rubric.es.txt"
     rubric.write_text(f"{rubric.read_text(encoding='utf-8').strip()} Sé justo.\n", encoding="utf-8")
     printed = copy.run("dvc", "repro", "pairs")
-    # chrF++ has no use for the rubric, but the judges share their deps.
-    assert set(toy.ran(printed)) - {"pairs"} == {"scored@rubric", "scored@chrf"}
+    assert set(toy.ran(printed)) - {"pairs"} == {"scored@rubric"}
     after = _asked(copy.store)
     threads = len(read_rows(copy.root / "data/threads.jsonl", Thread))
     assert after["scored rubric"] - before["scored rubric"] > threads

@@ -1,5 +1,6 @@
 """Verdicts: the arithmetic by hand, what is unparsed, and what a judge must be able to say."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from mothertongue import judging, prompts
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.params import RubricJudge
-from mothertongue.records import Answer, Message, Tally, Thread, Verdict, row_id
+from mothertongue.records import Answer, Message, Split, Tally, Thread, Verdict, reference_answer, row_id
 from mothertongue.sampling import Choose
 
 NOTHING = -math.inf
@@ -146,16 +147,6 @@ def test_a_tokenizer_that_cannot_say_a_score(encode: dict[str, list[int]], expec
     assert caught.value.message == expected
 
 
-def test_likeness_to_the_reference() -> None:
-    rows = [answer("a", "t", "Está en la plaza."), answer("b", "t", ""), answer("c", "u", "Está en la plaza.")]
-    threads = [thread("t", "¿Dónde?"), thread("u", "¿Dónde?", reference="Lejos.")]
-    same, empty, other = judging.by_reference(threads, rows, "chrf")
-    assert (same.outcome, same.score, same.mass) == ("score", pytest.approx(100), None)
-    assert (empty.score, other.answer, other.id) == (0, "c", row_id("c", "chrf"))
-    assert other.score is not None
-    assert 0 < other.score < 50
-
-
 def test_a_tally_of_verdicts() -> None:
     outcomes = {"a": ("score", 1.0), "b": ("unparsed", None), "c": ("error", None), "d": ("error", None)}
     verdicts = [
@@ -165,3 +156,99 @@ def test_a_tally_of_verdicts() -> None:
         for name, (what, score) in outcomes.items()
     ]
     assert judging.tally(verdicts) == Tally(taken=4, kept=1, dropped={"unparsed": 1, "error": 2})
+
+
+EXPERT = "Está en la plaza mayor, junto al museo."  # 8 words
+
+
+def compared(*rows: tuple[str, float | None, float | None], split: Split = "train") -> dict[str, Any]:
+    """What a judge is worth that gives the expert and a sample these scores; each sample is of a thread of its own."""
+    threads, answers, verdicts = [], [], []
+    for place, (text, *scores) in enumerate(rows):
+        asked = thread(f"t{place}", "¿Dónde?", reference=EXPERT).model_copy(
+            update={"group": f"g{place}", "split": split}
+        )
+        sample = answer(f"w{place}", asked.id, text)
+        threads.append(asked)
+        answers += [sample, reference_answer(asked)]
+        verdicts += [
+            judging._verdict(row, "rubric", score, 1.0)
+            for row, score in zip((reference_answer(asked), sample), scores, strict=True)
+        ]
+    found = judging.worth(threads, answers, verdicts, "es", "signed")
+    assert set(found) == {"plain"}
+    return {"samples": found["plain"].samples, "unscored": found["plain"].unscored} | {
+        name: figure.value for name, figure in found["plain"].figures.items()
+    }
+
+
+SHORT, LONG = "Creo que no lo sé ahora.", "No lo sé, pero creo que está en la plaza mayor de la ciudad."
+SAME = "Creo que está muy cerca de la plaza."  # 8 words
+ENGLISH = "It is in the main square, next to the museum."  # 10 words
+
+
+@pytest.mark.parametrize(
+    ("rows", "judge", "longer", "language"),
+    [
+        ([(SHORT, 4.0, 2.0)], 1.0, 1.0, 0.5),
+        ([(LONG, 4.0, 2.0)], 1.0, 0.0, 0.5),
+        ([(SAME, 2.0, 4.0)], 0.0, 0.5, 0.5),
+        ([(ENGLISH, 3.0, 3.0)], 0.5, 0.0, 1.0),
+        ([(SHORT, 4.0, 2.0), (LONG, 4.0, 2.0), (SAME, 2.0, 4.0), (ENGLISH, 3.0, 3.0)], 0.625, 0.375, 0.625),
+    ],
+)
+def test_what_a_judge_is_worth(
+    rows: list[tuple[str, float | None, float | None]], judge: float, longer: float, language: float
+) -> None:
+    found = compared(*rows)
+    assert (found["judge"], found["longer"], found["language"]) == (judge, longer, language)
+    assert (found["samples"], found["unscored"]) == (len(rows), 0)
+    assert found["expert"] == pytest.approx(sum(expert or 0 for _, expert, _ in rows) / len(rows))
+    assert found["sample"] == pytest.approx(sum(sample or 0 for *_, sample in rows) / len(rows))
+
+
+def test_the_worth_is_the_share_of_pairs_of_answers_that_are_ranked_right() -> None:
+    """With one thread for all that is the Mann-Whitney U over the number of pairs: scipy.stats.mannwhitneyu([4], [1, 2,
+    5, 4]).statistic == 2.5 of 4."""
+    asked = thread("t", "¿Dónde?", reference=EXPERT)
+    answers = [answer(f"w{place}", "t", f"{SHORT} {place}") for place in range(4)]
+    verdicts = [
+        judging._verdict(row, "rubric", score, None)
+        for row, score in zip([reference_answer(asked), *answers], (4.0, 1.0, 2.0, 5.0, 4.0), strict=True)
+    ]
+    figure = judging.worth([asked], answers, verdicts, "es", "signed")["plain"].figures["judge"]
+    assert (figure.value, figure.n, figure.groups, figure.signature) == (2.5 / 4, 4, 1, "signed")
+
+
+def test_what_has_no_score_is_counted_and_in_no_figure() -> None:
+    found = compared((SHORT, 4.0, None), (SHORT, None, 2.0), (LONG, 2.0, 4.0))
+    assert found == {
+        "samples": 3, "unscored": 2, "expert": 2.0, "sample": 4.0, "judge": 0.0, "longer": 0.0, "language": 0.5,
+    }  # fmt: skip
+    assert compared((SHORT, None, None)) == {"samples": 1, "unscored": 1}
+
+
+@pytest.mark.parametrize(("split", "samples"), [("train", 1), ("validation", 1), ("test", 0)])
+def test_a_judge_is_not_chosen_on_what_is_tested(split: Split, samples: int) -> None:
+    assert compared((SHORT, 4.0, 2.0), split=split)["samples"] == samples
+
+
+def test_worth_has_an_interval_over_groups() -> None:
+    threads = [
+        thread(f"t{n}", f"¿{n}?", reference=EXPERT).model_copy(update={"group": f"g{n // 2}"}) for n in range(40)
+    ]
+    answers = [answer(f"w{n}", f"t{n}", SHORT) for n in range(40)]
+    verdicts = [judging._verdict(reference_answer(t), "rubric", 4.0, None) for t in threads]
+    verdicts += [judging._verdict(a, "rubric", 2.0 if n % 8 else 5.0, None) for n, a in enumerate(answers)]
+    figure = judging.worth(threads, answers, verdicts, "es", "")["plain"].figures["judge"]
+    assert (figure.value, figure.n, figure.groups, figure.kind) == (0.875, 40, 20, "share")
+    assert 0.5 < figure.low < figure.value < figure.high < 1
+
+
+def test_a_signature_names_judge_prompts_and_model() -> None:
+    model: Any = SimpleNamespace(identity={"weights": "w", "engine": "vllm 1"})
+    section = RubricJudge(kind="rubric", model="base", min_mass=0.5)
+    found = json.loads(judging.signature("rubric", section, "es", model))
+    assert (found["judge"], found["min_mass"], found["weights"], found["engine"]) == ("rubric", 0.5, "w", "vllm 1")
+    assert found["prompts"] == [prompts.digest("rubric", "es"), prompts.digest("score", "es")]
+    assert judging.signature("rubric", section, "it", model) != judging.signature("rubric", section, "es", model)

@@ -153,8 +153,8 @@ def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, n
          "26: generated.other.model.source: input should be one of 'package', 'hub', 'folder', got 'hob'"),
         ("      id: elsewhere", "      id: elsewhere\n      revison: main",
          "28: generated.other.model.revison: unknown parameter; remove it or mend its name"),
-        ("kind: rubric", "kind: rubrik",
-         "35: scored.rubric.kind: input should be one of 'rubric', 'reference', got 'rubrik'"),
+        ("rubric: {kind: rubric", "rubric: {kind: rubrik",
+         "35: scored.rubric.kind: input should be 'rubric', got 'rubrik'"),
         ("min_mass: 0.5", "min_mass: 1.5",
          "35: scored.rubric.min_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
@@ -164,11 +164,29 @@ def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, n
          "40: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),
         ("rejected: plain", "rejected: plan",
          "40: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, reference, worst"),
-        ("judge: chrf", "judge: bleu", "40: pairs.rules.0.judge: no 'bleu'; take one of chrf, rubric"),
+        ("judge: second", "judge: bleu",
+         "40: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second"),
+        # by assumption nobody ranks
+        ("judge: second", "judge: assumption",
+         ("40: pairs.rules.0.min_margin: by assumption there are no scores; make it 0, or take a judge that ranks")),
+        ("chosen: reference, rejected: plain, judge: second, min_margin: 1",
+         "chosen: best, rejected: plain, judge: assumption, min_margin: 0",
+         ("40: pairs.rules.0.chosen: by assumption nothing is best; take reference or a generator, or a judge that"
+          " ranks")),
+        ("rejected: plain, judge: second, min_margin: 1", "rejected: worst, judge: assumption, min_margin: 0",
+         ("40: pairs.rules.0.rejected: by assumption nothing is worst; take reference or a generator, or a judge that"
+          " ranks")),
+        ("rejected: plain, judge: second, min_margin: 1", "rejected: reference, judge: assumption, min_margin: 0",
+         "40: pairs.rules.0.rejected: by assumption 'reference' is not better than itself; take another"),
+        ("  second: {", "  assumption: {",
+         ("36: scored.assumption: the name has a meaning in pairs; take another\n"
+          "40: pairs.rules.0.judge: no 'second'; take one of assumption, rubric")),
+        ("max_cut_rejected: 0.5", "max_cut_rejected: 50",
+         "39: pairs.max_cut_rejected: input should be less than or equal to 1, got 50"),
         ("  other:\n", "  best:\n", "24: generated.best: the name has a meaning in pairs; take another"),
-        ("\nadapter:\n",
-         ("    - {name: reference_over_plain, chosen: best, rejected: worst, judge: chrf, min_margin: 1}\n"
-         "adapter:\n"),
+        ("min_margin: 1}]",
+         ("min_margin: 1},\n"
+          "    {name: reference_over_plain, chosen: best, rejected: worst, judge: second, min_margin: 1}]"),
          "41: pairs.rules.1.name: 'reference_over_plain' names another rule; take another name"),
         ("test: 0.3", "test: 0", "20: threads.test: input should be greater than 0, got 0"),
         ("test: 0.3", "test: 0.8", "18: threads: validation and test leave nothing to train on; make them smaller"),
@@ -190,11 +208,11 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("  dropout: 0.0", "  dropout: 2"),
         ("  alpha: 32\n", ""),
         ("  beta: 0.1", "  bata: 0.1"),
-        ("{kind: reference}", "{kind: referee}"),
+        ("  second: {kind: rubric", "  second: {kind: referee"),
     )
     expected = [
         "1: language: input should be a valid string, got 7",
-        "36: scored.chrf.kind: input should be one of 'rubric', 'reference', got 'referee'",
+        "36: scored.second.kind: input should be 'rubric', got 'referee'",
         "42: adapter.alpha: missing; add it",
         "44: adapter.dropout: input should be less than or equal to 1, got 2",
         "42: adapter.beta: missing; add it",

@@ -166,7 +166,7 @@ PURE = ["answers", "conversations", "figures", "filters", "judging", "pairs", "s
 
 @pytest.mark.parametrize("name", PURE)
 def test_pure_modules_import_no_vendor_and_touch_no_file(name: str) -> None:
-    allowed = {"__future__", "collections", "hashlib", "math", "typing", "unicodedata"}
+    allowed = {"__future__", "collections", "hashlib", "json", "math", "typing", "unicodedata"}
     allowed |= {"mothertongue", "numpy", "pydantic", "scipy"}
     names = {name.split(".")[0] for name in imported(PACKAGE / f"{name}.py")}
     assert names <= allowed

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,3 +215,31 @@ def test_an_estimate_without_interval_is_named(measured: Path) -> None:
 def test_headlines_are_figures() -> None:
     assert set(report.HEADLINE) <= set(report.ALL)
     assert len(report.HEADLINE) + 2 <= 14  # with the gain's interval: a dozen, that fit
+
+
+def test_what_the_judges_are_worth(tmp_path: Path) -> None:
+    def figure(value: float, kind: str) -> dict[str, Any]:
+        return {"value": value, "low": value - 0.25, "high": value + 0.25, "n": 9, "groups": 7, "kind": kind,
+                "signature": "s"}  # fmt: skip
+
+    kinds = {"expert": (2.5, "mean"), "sample": (2.25, "mean"), "judge": (0.7, "share"), "longer": (0.4, "share")}
+    figures = {name: figure(*kind) for name, kind in (kinds | {"language": (0.6, "share")}).items()}
+    path = tmp_path / "rubric.json"
+    wrote = {"plain": {"samples": 10, "unscored": 1, "figures": figures},
+             "guided": {"samples": 4, "unscored": 4, "figures": {}}}  # fmt: skip
+    path.write_text(json.dumps({"verdicts": {}, "worth": wrote}), encoding="utf-8")
+    *_, head, rule, guided, plain = report.worth({"rubric": report.read_worth(path)}).splitlines()
+    assert head.count("|") == rule.count("|") == guided.count("|") == plain.count("|") == 10
+    assert guided == "| `rubric` | `guided` | 0 |  |  |  |  |  | 4 |"
+    assert plain == (
+        "| `rubric` | `plain` | 9 | 2.50 [2.25, 2.75] | 2.25 [2.00, 2.50] | 0.700 [0.450, 0.950] | 0.400 [0.150, 0.650]"
+        " | 0.600 [0.350, 0.850] | 1 |"
+    )
+
+
+def test_the_worth_of_a_judge_that_did_not_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        report.read_worth(tmp_path / "rubric.json")
+    assert caught.value.message == (
+        f"{tmp_path}/rubric.json: cannot be read (No such file or directory); run the stage that makes it"
+    )

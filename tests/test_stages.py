@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from conftest import PARAMS
 from project import ROOT
 
 from mothertongue import languages, params
-from mothertongue.records import Conversation, Pair, Thread, Verdict, read_rows, reference_answer, write_rows
+from mothertongue.records import Answer, Conversation, Pair, Thread, Verdict, read_rows, reference_answer, write_rows
 from stages import adapter, base, filtered, generated, merged, metrics, pairs, raw, report, scored, threads
 
 pytestmark = pytest.mark.usefixtures("workplace")
@@ -290,7 +291,7 @@ def judged(workplace: Path) -> list[Thread]:
     until_threads()
     rows = read_rows(workplace / "data/threads.jsonl", Thread)
     verdicts = [
-        Verdict(id=f"v-{row.id}", thread=row.id, answer=reference_answer(row).id, judge="chrf", outcome="score",
+        Verdict(id=f"v-{row.id}", thread=row.id, answer=reference_answer(row).id, judge="second", outcome="score",
                 score=100.0, mass=None)
         for row in rows
     ]  # fmt: skip
@@ -304,10 +305,10 @@ def judged(workplace: Path) -> list[Thread]:
     for place, row in enumerate(rows):
         outcome = "score" if place else "unparsed"
         verdicts.append(
-            Verdict(id=f"w-{row.id}", thread=row.id, answer=f"plain-{row.id}", judge="chrf", outcome=outcome,
+            Verdict(id=f"w-{row.id}", thread=row.id, answer=f"plain-{row.id}", judge="second", outcome=outcome,
                     score=12.5 if place else None, mass=None)
         )  # fmt: skip
-    write_rows(Path("data/scored/chrf.jsonl"), verdicts)
+    write_rows(Path("data/scored/second.jsonl"), verdicts)
     write_rows(Path("data/scored/rubric.jsonl"), [])
     return rows
 
@@ -322,14 +323,46 @@ def test_pairs(judged: list[Thread]) -> None:
     assert {(p.thread, p.split, p.chosen.text, p.rejected.text) for p in found} == {
         (row.id, row.split, row.reference, "No lo sé.") for row in judged[1:]
     }
-    dropped = {"cut": 0, "empty": 0, "identical": 0, "margin": 0, "no_verdict": 1, "tie": 0, "wrong_language": 0}
-    assert told("metrics/pairs.json") == {"reference_over_plain": {"dropped": dropped, "kept": 2, "taken": 3}}
+    dropped = {
+        "cut": 0,
+        "empty": 0,
+        "identical": 0,
+        "margin": 0,
+        "no_answer": 0,
+        "no_verdict": 1,
+        "tie": 0,
+        "wrong_language": 0,
+    }
+    counts = told("metrics/pairs.json")["reference_over_plain"]
+    splits = counts.pop("splits")
+    assert counts == {"dropped": dropped, "kept": 2, "taken": 3}
+    assert Counter({split: of["pairs"] for split, of in splits.items()}) == Counter(row.split for row in judged[1:])
+    assert {(of["cut_rejected"], of["share"]) for of in splits.values()} == {(0, 0)}
+
+
+def test_pairs_of_which_too_many_were_cut(judged: list[Thread]) -> None:
+    answers = read_rows(Path("data/generated/plain.jsonl"), Answer)
+    cut = {f"plain-{row.id}" for row in judged[:2]}
+    write_rows(
+        Path("data/generated/plain.jsonl"),
+        [row.model_copy(update={"finish": "length"}) if row.id in cut else row for row in answers],
+    )
+    assert run(pairs.main, *PAIRS).exit_code == 0  # the first has no verdict, and of two one may be cut
+    splits = told("metrics/pairs.json")["reference_over_plain"]["splits"]
+    assert sum(of["cut_rejected"] for of in splits.values()) == 1
+    before = Path("data/pairs.jsonl").read_bytes(), Path("metrics/pairs.json").read_bytes()
+    Path("params.yaml").write_text(PARAMS.replace("max_cut_rejected: 0.5", "max_cut_rejected: 0.4"), encoding="utf-8")
+    assert refused(pairs.main, *PAIRS) == (
+        "Error: pairs.rules: reference_over_plain: 1 of 2 rejected sides were cut at max_tokens, over"
+        " pairs.max_cut_rejected 0.4; raise generated.plain.max_tokens"
+    )
+    assert (Path("data/pairs.jsonl").read_bytes(), Path("metrics/pairs.json").read_bytes()) == before
 
 
 @pytest.mark.parametrize(
     ("path", "row", "expected"),
     [
-        ("data/scored/chrf.jsonl", {"id": "a", "thread": "t", "answer": "w", "judge": "j", "outcome": "tie",
+        ("data/scored/second.jsonl", {"id": "a", "thread": "t", "answer": "w", "judge": "j", "outcome": "tie",
                                     "score": None, "mass": None},
          "outcome: input should be 'score', 'unparsed' or 'error', got \"tie\"; mend the row"),
         ("data/scored/rubric.jsonl", {"id": "a", "thread": "t", "answer": "w", "judge": "j", "outcome": "score",
@@ -368,19 +401,9 @@ def test_a_name_that_is_not_in_params() -> None:
         (generated.main, ("nobody", "data/threads.jsonl", "toy", "out.jsonl"),
          "params.yaml: generated: no 'nobody'; take one of other, plain"),
         (scored.main, ("nobody", "data/threads.jsonl", "data/generated", "toy", "out.jsonl", "report.json"),
-         "params.yaml: scored: no 'nobody'; take one of chrf, rubric"),
+         "params.yaml: scored: no 'nobody'; take one of rubric, second"),
     ):  # fmt: skip
         assert refused(stage, *arguments) == f"Error: {expected}"
-
-
-def test_likeness_to_the_reference_is_a_stage_without_a_model(judged: list[Thread]) -> None:
-    arguments = ("data/threads.jsonl", "data/generated", "nowhere", "data/scored/chrf.jsonl", "metrics/chrf.json")
-    result = run(scored.main, "chrf", *arguments)
-    assert (result.exit_code, result.output) == (0, "data/scored/chrf.jsonl: scores 9 of 9\n")
-    verdicts = read_rows(Path("data/scored/chrf.jsonl"), Verdict)
-    of_references = {reference_answer(row).id for row in judged}
-    assert {round(v.score or 0) for v in verdicts if v.answer in of_references} == {100}
-    assert all(0 <= (v.score or 0) < 50 for v in verdicts if v.answer not in of_references)
 
 
 @pytest.mark.parametrize(
@@ -425,7 +448,7 @@ def test_a_report_of_what_was_not_measured() -> None:
     Path("out.md").write_text("previous")
     Path("data").mkdir()
     Path("data/threads.jsonl").write_text("")
-    said = refused(report.main, "data/threads.jsonl", "measured", "out.json", "out.md")
+    said = refused(report.main, "data/threads.jsonl", "measured", "scored", "out.json", "out.md")
     assert said == (
         "Error: measured/base/language.json: cannot be read (No such file or directory); run the stage that makes it"
     )

@@ -129,6 +129,7 @@ def write_params(path: Path, base: Path) -> None:
     for generator in values["generated"].values():
         generator["max_tokens"] = 8
     values["scored"]["rubric"]["min_mass"] = 0.0
+    values["pairs"]["max_cut_rejected"] = 1.0
     values["adapter"]["epochs"] = 1
     values["metrics"] |= {"answer_tokens": 8, "translation_tokens": 8}
     yaml.dump(values, path)

@@ -1,14 +1,26 @@
-"""Verdicts on answers: by a model with a rubric, and by likeness to the expert's answer."""
+"""Verdicts of a model with a rubric on answers, and what they are worth."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 
-from mothertongue import overlap, prompts
+from mothertongue import languages, prompts, significance
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.params import RubricJudge
-from mothertongue.records import Answer, Message, Tally, Thread, Verdict, row_id
+from mothertongue.records import (
+    Answer,
+    Estimate,
+    Item,
+    Message,
+    Tally,
+    Thread,
+    Verdict,
+    Worth,
+    reference_answer,
+    row_id,
+)
 from mothertongue.sampling import Choose, Model
 
 SCORES = (1, 2, 3, 4, 5)  # what prompts/rubric asks for
@@ -39,17 +51,80 @@ def by_rubric(
     return verdicts
 
 
-def by_reference(threads: Sequence[Thread], answers: Sequence[Answer], name: str) -> list[Verdict]:
-    """chrF++ of each answer against the expert's, 0 to 100 (Popović 2017)."""
-    references = {thread.id: thread.reference for thread in threads}
-    return [_verdict(a, name, overlap.sentence_chrf(a.text, references[a.thread]), None) for a in answers]
-
-
 def tally(verdicts: Sequence[Verdict]) -> Tally:
     """How many answers have a score, and what became of the others."""
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     dropped = {reason: outcomes[reason] for reason in ("unparsed", "error")}
     return Tally(taken=len(verdicts), kept=outcomes["score"], dropped=dropped)
+
+
+def worth(
+    threads: Sequence[Thread],
+    answers: Sequence[Answer],
+    verdicts: Sequence[Verdict],
+    language: str,
+    signature: str,
+) -> dict[str, Worth]:
+    """For each generator how often a judge scores the expert's answer over a sample of the same thread, ties half.
+
+    That is the area under the ROC curve within threads: 0.5 is a coin, 1 a judge that always sees who the expert is.
+    Beside it on the same items two judges that cost nothing: the answer with more words is better (`longer`), the one
+    in the right language is (`language`). Threads of split test are left out: judges are chosen by this.
+    """
+    scores = {verdict.answer: verdict.score for verdict in verdicts if verdict.score is not None}
+    asked = {thread.id: thread for thread in threads if thread.split != "test"}
+    found = {}
+    for generator in sorted({answer.generator for answer in answers} - {"reference"}):
+        samples = [answer for answer in answers if answer.generator == generator and answer.thread in asked]
+        items: list[Item] = []
+        for sample in samples:
+            thread = asked[sample.thread]
+            expert = reference_answer(thread)
+            if sample.id not in scores or expert.id not in scores:
+                continue
+            words = [float(len(languages.words(text))) for text in (expert.text, sample.text)]
+            right = [float(languages.is_in(text, language)) for text in (expert.text, sample.text)]
+            values = {
+                "expert": scores[expert.id],
+                "sample": scores[sample.id],
+                "judge": _over(scores[expert.id], scores[sample.id]),
+                "longer": _over(*words),
+                "language": _over(*right),
+            }
+            items += [
+                Item(id=sample.id, group=thread.group, figure=figure, values=[value], text="")
+                for figure, value in values.items()
+            ]
+        figures = _estimates(items, signature)
+        scored = next((figure.n for figure in figures.values()), 0)
+        found[generator] = Worth(samples=len(samples), unscored=len(samples) - scored, figures=figures)
+    return found
+
+
+def _over(expert: float, sample: float) -> float:
+    return 0.5 if expert == sample else float(expert > sample)
+
+
+def _estimates(items: Sequence[Item], signature: str) -> dict[str, Estimate]:
+    found = {}
+    for figure in dict.fromkeys(item.figure for item in items):
+        kind = "mean" if figure in ("expert", "sample") else "share"
+        rows = [item for item in items if item.figure == figure]
+        found[figure] = significance.estimate(kind, rows, signature)
+    return found
+
+
+def signature(name: str, params: RubricJudge, language: str, model: Model) -> str:
+    """What must be equal before the worth of two runs of a judge may be compared."""
+    parts = {
+        "judge": name,
+        "min_mass": params.min_mass,
+        "prompts": [prompts.digest(use, language) for use in ("rubric", "score")],
+        "language": language,
+        "detector": languages.detector(),
+        **model.identity,
+    }
+    return json.dumps(parts, sort_keys=True)
 
 
 def question(thread: Thread) -> str:

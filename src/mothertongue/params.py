@@ -128,29 +128,24 @@ class RubricJudge(Section):
     min_mass: Share  # probability that the score tokens must hold together, else the verdict is `unparsed`
 
 
-class ReferenceJudge(Section):
-    """chrF++ against the expert's answer."""
-
-    kind: Literal["reference"]
-
-
-Judge = Annotated[RubricJudge | ReferenceJudge, Field(discriminator="kind")]
+ASSUMPTION = "assumption"  # what a rule names in place of a judge where it takes the chosen side to be better
 
 
 class Rule(Section):
-    """Which answer is chosen, which is rejected, and the judge that ranks them."""
+    """Which answer is chosen, which is rejected, and the judge that ranks them, or `assumption`."""
 
     name: Name
     chosen: Name  # reference, best, worst, or a generator (its best)
     rejected: Name  # reference, best, worst, or a generator (its worst)
     judge: Name
-    min_margin: Annotated[float, Field(ge=0)]  # in the judge's unit
+    min_margin: Annotated[float, Field(ge=0)]  # in the judge's unit; 0 by assumption
 
 
 class Pairs(Section):
     """How pairs are made."""
 
     rules: Annotated[list[Rule], Field(min_length=1)]
+    max_cut_rejected: Share  # share of a rule's rejected sides cut at max_tokens, above which no pairs are written
 
 
 class Adapter(Section):
@@ -206,7 +201,7 @@ class Params(Section):
     filtered: Filtered
     threads: Threads
     generated: Annotated[dict[Name, Generator], Field(min_length=1)]
-    scored: Annotated[dict[Name, Judge], Field(min_length=1)]
+    scored: Annotated[dict[Name, RubricJudge], Field(min_length=1)]
     pairs: Pairs
     adapter: Adapter
     merged: Merged
@@ -295,6 +290,8 @@ def _wrong_names(params: Params) -> list[Mistake]:
         (("generated", name), "the name has a meaning in pairs; take another")
         for name in sorted(taken & set(params.generated))
     ]
+    if ASSUMPTION in params.scored:
+        wrong.append((("scored", ASSUMPTION), "the name has a meaning in pairs; take another"))
     if params.threads.validation + params.threads.test >= 1:
         wrong.append((("threads",), "validation and test leave nothing to train on; make them smaller"))
     wrong += [
@@ -330,12 +327,28 @@ def _wrong_names(params: Params) -> list[Mistake]:
         for field, name, known in (
             ("chosen", rule.chosen, taken | set(params.generated)),
             ("rejected", rule.rejected, taken | set(params.generated)),
-            ("judge", rule.judge, set(params.scored)),
+            ("judge", rule.judge, {ASSUMPTION, *params.scored}),
         ):
             if name not in known:
                 what = f"no {name!r}; take one of {', '.join(sorted(known))}"
                 wrong.append((("pairs", "rules", number, field), what))
+        if rule.judge == ASSUMPTION:
+            wrong += [(("pairs", "rules", number, field), what) for field, what in _unranked(rule)]
     return wrong
+
+
+def _unranked(rule: Rule) -> list[tuple[str, str]]:
+    """What a rule by assumption asks for although nobody ranks its answers."""
+    found = [
+        (field, f"by assumption nothing is {name}; take reference or a generator, or a judge that ranks")
+        for field, name in (("chosen", rule.chosen), ("rejected", rule.rejected))
+        if name in ("best", "worst")
+    ]
+    if rule.chosen == rule.rejected and not found:
+        found.append(("rejected", f"by assumption {rule.chosen!r} is not better than itself; take another"))
+    if rule.min_margin:
+        found.append(("min_margin", "by assumption there are no scores; make it 0, or take a judge that ranks"))
+    return found
 
 
 @click.command()

@@ -143,6 +143,14 @@ class Difference(Row):
     signature: str
 
 
+class Worth(Row):
+    """What a judge's scores of one generator's samples tell: means of both sides, and how often the expert is over."""
+
+    samples: int
+    unscored: int  # samples that have no score, or whose expert has none: in none of the figures
+    figures: dict[str, Estimate]  # expert, sample; judge, longer, language; empty where nothing has a score
+
+
 R = TypeVar("R", bound=Row)
 
 

@@ -11,7 +11,7 @@ from mothertongue import significance, texts
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES, Figure
 from mothertongue.params import Metrics
-from mothertongue.records import Difference, Estimate, Item, Thread, parse, read_rows
+from mothertongue.records import Difference, Estimate, Item, Thread, Worth, parse, read_rows
 
 Cell = tuple[str, str, str]  # measured model, baseline, figure
 
@@ -273,6 +273,34 @@ def _by_figure(items: Sequence[Item]) -> dict[str, list[Item]]:
     for item in items:
         found.setdefault(item.figure, []).append(item)
     return found
+
+
+def worth(found: Mapping[str, Mapping[str, Worth]]) -> str:
+    """Markdown: what the verdicts of each judge are worth, a row per generator, from what the scored stages wrote."""
+    lines = [
+        "What the judges are worth: how often the expert's answer is scored over a sample of the same thread (ties",
+        "half; 0.5 is a coin), beside two judges that cost nothing, on the same answers. Threads of split test are not",
+        "among them.",
+        "",
+        "| judge | generator | n | score: expert | sample | expert over sample: judge | longer | language | unscored |",
+        "|---|---|--:|---|---|---|---|---|--:|",
+    ]
+    for judge, generators in sorted(found.items()):
+        for generator, row in sorted(generators.items()):
+            figures = ("expert", "sample", "judge", "longer", "language")
+            cells = [_spelled(row.figures[name]) if name in row.figures else "" for name in figures]
+            head = f"| `{judge}` | `{generator}` | {row.samples - row.unscored} | "
+            lines.append(f"{head}{' | '.join(cells)} | {row.unscored} |")
+    return "\n".join(lines) + "\n"
+
+
+def read_worth(path: Path) -> dict[str, Worth]:
+    """What a scored stage wrote of its judge, by generator."""
+    try:
+        generators = json.loads(path.read_text(encoding="utf-8"))["worth"]
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); run the stage that makes it") from error
+    return {name: parse(Worth, value, f"{path}: {name}") for name, value in generators.items()}
 
 
 def _quoted(text: str) -> str:
