@@ -13,7 +13,7 @@ from mothertongue.conversations import Numbered
 from mothertongue.errors import BadInput
 from mothertongue.records import Conversation, Tally, read_objects
 
-Reader = Callable[[str, Numbered], tuple[list[Conversation], Tally]]
+Reader = Callable[..., tuple[list[Conversation], Tally]]
 
 
 def numbered(rows: list[Any]) -> Numbered:
@@ -64,25 +64,73 @@ def test_openassistant(
     form: str, rows: list[dict[str, Any]], found: list[str], tally: tuple[int, int, dict[str, int]]
 ) -> None:
     if form == "trees":
-        said, counted = conversations.from_oasst_trees("s", numbered(nested(rows)))
+        said, counted = conversations.from_oasst_trees("s", numbered(nested(rows)), "all")
     else:
         # in any order: a reply may stand before what it answers
-        said, counted = conversations.from_oasst_messages("s", numbered(rows[::-1]))
+        said, counted = conversations.from_oasst_messages("s", numbered(rows[::-1]), "all")
     assert sorted(spoken(said)) == found
     assert (counted.taken, counted.kept, counted.dropped) == tally
     assert all(m.role == ("assistant" if m.content.islower() else "user") for row in said for m in row.messages)
 
 
+def ranked(identity: str, parent: str, rank: float | None, **other: Any) -> dict[str, Any]:
+    return flat(identity, parent, rank=rank, **other)
+
+
+A = flat("A", None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "found", "dropped"),
+    [
+        ([A, ranked("b", "A", 1), ranked("c", "A", 0), ranked("d", "A", 2)], ["A>c"], {"outranked": 2}),
+        ([A, ranked("b", "A", 2), ranked("c", "A", 1)], ["A>c"], {"outranked": 1}),
+        ([A, ranked("b", "A", 1.0), ranked("c", "A", 0.0)], ["A>c"], {"outranked": 1}),
+        ([A, ranked("b", "A", None)], ["A>b"], {}),
+        ([A, ranked("b", "A", 3)], ["A>b"], {}),
+        # equal ranks: the first id
+        ([A, ranked("c", "A", 0), ranked("b", "A", 0)], ["A>b"], {"outranked": 1}),
+        # some have a rank: those go first; none has: the first id
+        ([A, ranked("b", "A", None), ranked("c", "A", 2)], ["A>c"], {"outranked": 1}),
+        ([A, ranked("c", "A", None), ranked("b", "A", None), flat("d", "A")], ["A>b"], {"unranked": 2}),
+        # with all that answers it
+        ([A, ranked("b", "A", 1), ranked("c", "A", 0), flat("D", "b"), flat("e", "D")], ["A>c"], {"outranked": 3}),
+        # the best of those that are left
+        ([A, ranked("b", "A", 0, **DELETED), ranked("c", "A", 2), ranked("d", "A", 1)], ["A>d"],
+         {"deleted": 1, "outranked": 1}),
+        ([A, ranked("b", "A", 0, **BAD), ranked("c", "A", 1)], ["A>c"], {"badly_reviewed": 1}),
+        ([A, ranked("b", "A", 0, **BAD)], ["A"], {"badly_reviewed": 1}),
+        # what was refused below a reply that is left out is counted with it
+        ([A, ranked("b", "A", 1), ranked("c", "A", 0), flat("D", "b", **DELETED)], ["A>c"], {"outranked": 2}),
+        # at each turn; what users say to it is followed, all of it, ranked or not
+        ([A, ranked("b", "A", 0), ranked("D", "b", 1), ranked("E", "b", 0), ranked("f", "D", 1), ranked("g", "D", 0)],
+         ["A>b>D>g", "A>b>E"], {"outranked": 1}),
+        ([A, flat("b", "A"), flat("D", "b"), flat("E", "b")], ["A>b>D", "A>b>E"], {}),
+        # one who goes on speaking is no alternative to the assistant
+        ([A, flat("B", "A"), ranked("c", "A", 1), ranked("d", "A", 0)], ["A>B", "A>d"], {"outranked": 1}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["trees", "messages", "backwards"])
+def test_the_best_replies(form: str, rows: list[dict[str, Any]], found: list[str], dropped: dict[str, int]) -> None:
+    if form == "trees":
+        said, counted = conversations.from_oasst_trees("s", numbered(nested(rows)), "best")
+    else:
+        order = 1 if form == "messages" else -1
+        said, counted = conversations.from_oasst_messages("s", numbered(rows[::order]), "best")
+    assert sorted(spoken(said)) == found
+    assert counted == Tally(taken=len(rows), kept=len(rows) - sum(dropped.values()), dropped=dropped)
+
+
 def test_trees_and_messages_give_the_same_rows() -> None:
-    trees, _ = conversations.from_oasst_trees("s", numbered(nested(BRANCHES)))
-    messages, _ = conversations.from_oasst_messages("s", numbered(BRANCHES))
+    trees, _ = conversations.from_oasst_trees("s", numbered(nested(BRANCHES)), "all")
+    messages, _ = conversations.from_oasst_messages("s", numbered(BRANCHES), "all")
     assert trees == messages
     assert len({row.id for row in trees}) == len(trees) == 3
 
 
 def test_an_orphan_that_is_dropped_anyway_is_counted() -> None:
     rows = [flat("A", None), flat("b", "lost", **BAD), flat("C", "b")]
-    found, tally = conversations.from_oasst_messages("s", numbered(rows))
+    found, tally = conversations.from_oasst_messages("s", numbered(rows), "all")
     assert spoken(found) == ["A"]
     assert tally == Tally(taken=3, kept=1, dropped={"badly_reviewed": 2})
 
@@ -150,7 +198,7 @@ ROLE = "input should be 'prompter' or 'assistant'"
 )  # fmt: skip
 def test_a_bad_row_is_named(read: Reader, rows: list[Any], expected: str) -> None:
     with pytest.raises(BadInput) as caught:
-        read("s", numbered(rows))
+        read("s", numbered(rows), *(() if read is conversations.from_messages else ("best",)))
     assert caught.value.message == f"f.jsonl:{expected}"
 
 
@@ -162,13 +210,37 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data
 def test_openassistant_english() -> None:
     path = SHARED / "oasst1_en_validation.messages.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found, tally = conversations.from_oasst_messages("oasst1", numbered(rows))
+    found, tally = conversations.from_oasst_messages("oasst1", numbered(rows), "all")
     # counted in the file by itself: 1,936 messages are neither deleted nor badly reviewed, 40 are deleted
     assert tally == Tally(taken=2022, kept=1936, dropped={"deleted": 40, "badly_reviewed": 46})
     assert len({row.messages[0].content for row in found}) <= sum(row["parent_id"] is None for row in rows) == 188
     assert len(found) == 950
     for row in found:
         assert [message.role for message in row.messages] == (["user", "assistant"] * 3)[: len(row.messages)]
+
+
+@needs_shared
+def test_openassistant_english_best_replies() -> None:
+    path = SHARED / "oasst1_en_validation.messages.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found, tally = conversations.from_oasst_messages("oasst1", numbered(rows), "best")
+    # Counted in the file by itself, from the top down: the first-ranked of the replies that are left, and their trees.
+    kept = {row["message_id"]: row for row in rows if not row["deleted"] and row["review_result"] is not False}
+    replies: dict[str, list[dict[str, Any]]] = {}
+    for row in kept.values():
+        replies.setdefault(row["parent_id"], []).append(row)
+    reached = list(replies[None])  # type: ignore[index]
+    for row in reached:
+        below = replies.get(row["message_id"], [])
+        assistants = [reply for reply in below if reply["role"] == "assistant"]
+        if len(assistants) > 1:
+            lowest = min(reply["rank"] for reply in assistants)  # all of several have one, and no two the same
+            below = [r for r in below if r["role"] == "prompter" or r["rank"] == lowest]
+        reached += below
+    assert {m.content for row in found for m in row.messages} == {row["text"] for row in reached}
+    assert (tally.taken, tally.kept) == (2022, len(reached))
+    assert tally.dropped == {"outranked": 1346, "deleted": 25, "badly_reviewed": 23}
+    assert len(found) == 203
 
 
 @needs_shared

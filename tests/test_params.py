@@ -84,6 +84,13 @@ def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, n
     assert type(found) is type(value)
 
 
+@pytest.mark.parametrize(("said", "replies"), [("", "best"), (", replies: best", "best"), (", replies: all", "all")])
+def test_which_replies_are_followed(tmp_path: Path, said: str, replies: str) -> None:
+    (source,) = params.load(changed(tmp_path, ("format: messages}", f"format: oasst_trees{said}}}"))).raw.sources
+    assert isinstance(source, params.FileConversations)
+    assert source.replies == replies
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
@@ -159,6 +166,10 @@ def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, n
          "35: scored.rubric.min_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
          "10: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages' or 'messages', got 'message'"),
+        ("format: messages}", "format: messages, replies: best}",
+         "10: raw.sources.0.replies: format messages has no ranked replies; remove it"),
+        ("format: messages}", "format: oasst_trees, replies: worst}",
+         "10: raw.sources.0.replies: input should be 'best' or 'all', got 'worst'"),
         # names that one section takes from another
         ("chosen: reference", "chosen: refrence",
          "40: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),

@@ -4,13 +4,14 @@ import json
 import re
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from mothertongue import sources
 from mothertongue.errors import BadInput
 from mothertongue.languages import NAMES
-from mothertongue.params import FileConversations, HubConversations, PackageConversations, Raw
+from mothertongue.params import FileConversations, Format, HubConversations, PackageConversations, Raw
 from mothertongue.records import Tally
 
 VERSION = metadata.version("chatterbot-corpus")
@@ -68,6 +69,35 @@ def file(name: str, form: str) -> FileConversations:
     return FileConversations.model_validate({"source": "file", "id": name, "format": form})
 
 
+@pytest.mark.parametrize(
+    ("chosen", "said", "dropped"),
+    [
+        ({}, ["d"], {"outranked": 1}),
+        ({"replies": "best"}, ["d"], {"outranked": 1}),
+        ({"replies": "all"}, ["b", "d"], {}),
+    ],
+)
+@pytest.mark.parametrize("form", ["oasst_messages", "oasst_trees"])
+def test_the_best_reply_is_followed_unless_all_are_asked_for(
+    tmp_path: Path, form: str, chosen: dict[str, str], said: list[str], dropped: dict[str, int]
+) -> None:
+    root = {"message_id": "A", "parent_id": None, "role": "prompter", "text": "a"}
+    replies: list[dict[str, object]] = [
+        {"message_id": text, "parent_id": "A", "role": "assistant", "text": text, "rank": rank}
+        for text, rank in (("b", 1), ("d", 0))
+    ]
+    rows = (
+        [root, *replies]
+        if form == "oasst_messages"
+        else [{"prompt": {**root, "replies": [r | {"replies": []} for r in replies]}}]
+    )
+    write(tmp_path / "mine.jsonl", list(rows))
+    source = FileConversations.model_validate({"source": "file", "id": "mine.jsonl", "format": form, **chosen})
+    found, tallies = sources.read(Raw(sources=[source]), "es", tmp_path)
+    assert [row.messages[-1].content for row in found] == said
+    assert tallies["mine.jsonl"].dropped == dropped
+
+
 def write(path: Path, rows: list[object]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
@@ -85,7 +115,7 @@ def test_files_of_every_format_together(tmp_path: Path) -> None:
         "oasst_messages.jsonl": "2 of 3 (dropped: deleted 1)",
         "oasst_trees.jsonl": "2 of 3 (dropped: deleted 1)",
     }
-    assert set(FORMATS) == set(sources.READERS)
+    assert set(FORMATS) == set(get_args(Format))
 
 
 @pytest.mark.parametrize(

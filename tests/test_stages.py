@@ -463,7 +463,7 @@ SHARED = ROOT.parent / "shared/data"
 @pytest.mark.parametrize(
     ("name", "form", "language", "counts"),
     [
-        ("oasst1_en_validation.messages.jsonl", "oasst_messages", "en", (1936, 950)),
+        ("oasst1_en_validation.messages.jsonl", "oasst_messages", "en", (628, 203)),
         ("oasst1_fr_top1.jsonl", "messages", "fr", (756, 256)),
     ],
 )

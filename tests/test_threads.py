@@ -93,7 +93,10 @@ def test_the_same_opening_is_on_the_same_side(variant: str) -> None:
         ("¿Y luego?", "Nada más.", {"held_out": 1}),
         ("y LUEGO", "nada más", {"held_out": 1}),  # the same words
         ("¿Y luego?", "Mucho más.", {}),
-        ("¿Y ahora?", "Nada más.", {}),
+        ("¿Y ahora?", "Nada más.", {"held_out_answer": 1}),
+        ("¿Y ahora?", "¡NADA más", {"held_out_answer": 1}),
+        ("¿Y ahora?", "Nada.", {}),
+        ("¿Y ahora?", "más nada", {}),
     ],
 )
 def test_what_is_held_out_is_not_learned(question: str, answer: str, dropped: dict[str, int]) -> None:
@@ -106,6 +109,45 @@ def test_what_is_held_out_is_not_learned(question: str, answer: str, dropped: di
     assert [row.reference for row in cut if row.split == "test"] == ["uno", "Nada más."]
     assert +Counter(tally.dropped) == dropped
     assert (tally.taken, tally.kept) == (4, len(cut)) == (4, 4 - sum(dropped.values()))
+
+
+VALIDATED = next(f"pregunta {n}" for n in range(100) if side(f"pregunta {n}") == "validation")
+
+
+@pytest.mark.parametrize(
+    ("answers", "splits", "dropped"),
+    [
+        # the answers of test, of validation and of training
+        (("uno", "dos", "tres"), "test validation train", {}),
+        (("uno", "Uno.", "tres"), "test train", {"held_out_answer": 1}),
+        (("uno", "dos", "¿Uno?"), "test validation", {"held_out_answer": 1}),
+        (("uno", "dos", "DOS"), "test validation", {"held_out_answer": 1}),
+        (("uno", "uno", "uno"), "test", {"held_out_answer": 2}),
+        # without words the texts themselves are compared
+        (("👍", "dos", "👍"), "test validation", {"held_out_answer": 1}),
+        (("👍", "dos", "👎"), "test validation train", {}),
+    ],
+)
+def test_an_answer_stands_in_one_split(answers: tuple[str, ...], splits: str, dropped: dict[str, int]) -> None:
+    asked = zip((HELD_OUT, VALIDATED, LEARNED), answers, strict=True)
+    cut, tally = threads.cut(
+        [conversation(f"u: {question}", f"a: {answer}", identity=str(n)) for n, (question, answer) in enumerate(asked)],
+        SHARES,
+    )
+    assert [row.split for row in cut] == splits.split()
+    assert +Counter(tally.dropped) == dropped
+    assert tally.taken == tally.kept + sum(dropped.values())
+
+
+def test_within_a_split_an_answer_may_stand_twice() -> None:
+    for opening in (HELD_OUT, LEARNED):
+        both = [
+            conversation(f"u: {opening}", "a: uno", identity="1"),
+            conversation(f"u: {opening}", "a: dos", "u: ¿Y luego?", "a: Uno.", identity="2"),
+        ]
+        cut, tally = threads.cut(both, SHARES)
+        assert tally.dropped["held_out_answer"] == 0
+        assert "Uno." in {row.reference for row in cut}
 
 
 def test_branches_of_a_tree_are_one_group() -> None:

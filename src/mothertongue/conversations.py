@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from mothertongue.errors import BadInput
+from mothertongue.params import Replies
 from mothertongue.records import Conversation, Message, Row, Tally, parse, row_id
 
 Numbered = Iterable[tuple[str, object]]  # ("file:line", value)
@@ -34,6 +35,7 @@ class _OasstMessage(_Loose):
     text: str
     deleted: bool | None = None
     review_result: bool | None = None
+    rank: float | None = None  # of the replies to one message, from 0; a whole number that some exports write as 0.0
 
 
 class _OasstNode(_Loose):
@@ -42,6 +44,7 @@ class _OasstNode(_Loose):
     text: str
     deleted: bool | None = None
     review_result: bool | None = None
+    rank: float | None = None  # of the replies to one message, from 0; a whole number that some exports write as 0.0
     replies: list["_OasstNode"]
 
 
@@ -76,17 +79,20 @@ def from_exchanges(source: str, rows: Numbered) -> tuple[list[Conversation], Tal
     return found, _tally(found, dropped)
 
 
-def from_oasst_trees(source: str, rows: Numbered) -> tuple[list[Conversation], Tally]:
+def from_oasst_trees(source: str, rows: Numbered, replies: Replies) -> tuple[list[Conversation], Tally]:
     """OpenAssistant's nested export, one tree a row: a conversation for each leaf.
 
-    Deleted and badly reviewed messages are dropped with all that answers them, and counted in messages.
+    Deleted and badly reviewed messages are dropped with all that answers them, and counted in messages. Of the
+    assistant's replies to one message `best` follows the one that people ranked first (the lowest `rank` of those that
+    are left) and drops the others as `outranked`; where none has a rank, the one with the first message_id in the order
+    of strings, and drops the others as `unranked`. What users reply is nothing to learn, and all of it is followed.
     """
     roots = [parse(_OasstTree, row, where).prompt for where, row in rows]
-    return _leaves(source, roots)
+    return _leaves(source, roots, replies)
 
 
-def from_oasst_messages(source: str, rows: Numbered) -> tuple[list[Conversation], Tally]:
-    """OpenAssistant's flat export, one message a row, joined by `parent_id`.
+def from_oasst_messages(source: str, rows: Numbered, replies: Replies) -> tuple[list[Conversation], Tally]:
+    """OpenAssistant's flat export, one message a row, joined by `parent_id`; else as `from_oasst_trees`.
 
     Raises BadInput for a cycle, an id that stands twice, and an orphan that would not be dropped anyway (the export by
     language has such: a message in another language was taken for this one, and reviewed badly for that).
@@ -124,10 +130,10 @@ def from_oasst_messages(source: str, rows: Numbered) -> tuple[list[Conversation]
             raise BadInput(
                 f"{places[identity]}: parent_id: cycle, no root above this message; give one of it parent null"
             )
-    return _leaves(source, roots)
+    return _leaves(source, roots, replies)
 
 
-def _leaves(source: str, roots: Sequence[_OasstNode]) -> tuple[list[Conversation], Tally]:
+def _leaves(source: str, roots: Sequence[_OasstNode], followed: Replies) -> tuple[list[Conversation], Tally]:
     dropped: Counter[str] = Counter()
 
     def size(node: _OasstNode) -> int:
@@ -141,6 +147,11 @@ def _leaves(source: str, roots: Sequence[_OasstNode]) -> tuple[list[Conversation
                 dropped[reason] += size(reply)
             else:
                 replies.append(reply)
+        if followed == "best" and (answers := [reply for reply in replies if reply.role == "assistant"]):
+            best, others = _best(answers)
+            replies = [reply for reply in replies if reply.role == "prompter" or reply is best]
+            for other, reason in others:
+                dropped[reason] += size(other)
         if not replies:
             yield path
         for reply in replies:
@@ -154,6 +165,12 @@ def _leaves(source: str, roots: Sequence[_OasstNode]) -> tuple[list[Conversation
             found += [_conversation(source, path) for path in paths(root, [])]
     total = sum(map(size, roots))
     return found, Tally(taken=total, kept=total - dropped.total(), dropped=dict(dropped))
+
+
+def _best(replies: Sequence[_OasstNode]) -> tuple[_OasstNode, list[tuple[_OasstNode, str]]]:
+    """The best of several replies, and those that are left out, with the reason."""
+    best, *others = sorted(replies, key=lambda reply: (reply.rank is None, reply.rank or 0, reply.message_id))
+    return best, [(other, "unranked" if best.rank is None else "outranked") for other in others]
 
 
 def _refused(node: _OasstMessage | _OasstNode) -> str | None:

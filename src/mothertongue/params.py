@@ -61,6 +61,7 @@ class Base(Section):
 
 
 Format = Literal["oasst_trees", "oasst_messages", "messages"]
+Replies = Literal["best", "all"]  # which of several replies to one message of OpenAssistant's are followed
 
 
 class PackageConversations(Package):
@@ -74,6 +75,7 @@ class HubConversations(Hub):
 
     format: Format
     split: str
+    replies: Replies = "best"  # of OpenAssistant's formats
 
 
 class FileConversations(Section):
@@ -82,6 +84,7 @@ class FileConversations(Section):
     source: Literal["file"]
     id: str
     format: Format
+    replies: Replies = "best"  # of OpenAssistant's formats
 
 
 Conversations = Annotated[PackageConversations | HubConversations | FileConversations, Field(discriminator="source")]
@@ -298,6 +301,11 @@ def _wrong_names(params: Params) -> list[Mistake]:
         (("raw", "sources", number), "stands there already; delete one")
         for number, source in enumerate(params.raw.sources)
         if source in params.raw.sources[:number]
+    ]
+    wrong += [
+        (("raw", "sources", number, "replies"), f"format {source.format} has no ranked replies; remove it")
+        for number, source in enumerate(params.raw.sources)
+        if source.format == "messages" and "replies" in source.model_fields_set
     ]
     wrong += [
         (("quantized", number), f"{level!r} stands there already; delete one")

@@ -15,8 +15,6 @@ from mothertongue.errors import BadInput
 from mothertongue.params import Conversations, FileConversations, HubConversations, PackageConversations, Raw
 from mothertongue.records import Conversation, Tally, read_objects
 
-READERS = {"messages": from_messages, "oasst_trees": from_oasst_trees, "oasst_messages": from_oasst_messages}
-
 
 def read(params: Raw, language: str, folder: Path) -> tuple[list[Conversation], dict[str, Tally]]:
     """Conversations of all sources, and for each source its tally in messages. `folder` holds the files."""
@@ -39,11 +37,21 @@ def _read(source: Conversations, language: str, folder: Path) -> tuple[list[Conv
         case PackageConversations():
             return from_exchanges(source.id, _corpus(source, languages.corpus_folder(language)))
         case HubConversations():
-            return READERS[source.format](source.id, _hub(source))
+            return _parsed(source, _hub(source))
         case FileConversations():
             path = folder / source.id
             rows = ((f"{path}:{number}", row) for number, row in read_objects(path))
-            return READERS[source.format](source.id, rows)
+            return _parsed(source, rows)
+
+
+def _parsed(source: HubConversations | FileConversations, rows: Numbered) -> tuple[list[Conversation], Tally]:
+    match source.format:
+        case "messages":
+            return from_messages(source.id, rows)
+        case "oasst_trees":
+            return from_oasst_trees(source.id, rows, source.replies)
+        case "oasst_messages":
+            return from_oasst_messages(source.id, rows, source.replies)
 
 
 def _corpus(source: PackageConversations, folder: str) -> Iterator[tuple[str, object]]:

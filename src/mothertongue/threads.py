@@ -16,11 +16,12 @@ def cut(rows: Iterable[Conversation], params: Threads) -> tuple[list[Thread], Ta
     """Every assistant turn of every conversation, with the turns before it as its prompt.
 
     A turn that several conversations share (the branches of a tree) becomes one thread. A held-out prompt counts once,
-    so that the items of a measurement are different questions. What is held out is not learned: a thread whose last
-    question and answer stand in a held-out one, in the same words, is dropped.
+    so that the items of a measurement are different questions. What is held out is not learned: a thread whose answer
+    stands in a held-out one is dropped, as `held_out` where its last question does too, else as `held_out_answer`. The
+    words are compared, letter case and punctuation aside; a text without words is compared as it is.
     """
     threads: dict[str, Thread] = {}
-    dropped = Counter(repeated=0, empty=0, opening=0, repeated_held_out_prompt=0, held_out=0)
+    dropped = Counter(repeated=0, empty=0, opening=0, repeated_held_out_prompt=0)
     held_out: set[str] = set()
     taken = 0
     for row in sorted(rows, key=lambda row: row.id):
@@ -50,19 +51,33 @@ def cut(rows: Iterable[Conversation], params: Threads) -> tuple[list[Thread], Ta
                     prompt=prompt,
                     reference=message.content,
                 )
-    kept = _apart(list(threads.values()))
-    dropped["held_out"] = len(threads) - len(kept)
-    return kept, Tally(taken=taken, kept=len(kept), dropped=dict(dropped))
+    kept, twice = _apart(list(threads.values()))
+    return kept, Tally(taken=taken, kept=len(kept), dropped=dict(dropped) | twice)
 
 
-def _apart(rows: Sequence[Thread]) -> list[Thread]:
-    """Threads without those whose last question and answer stand in a split before theirs."""
+def _apart(rows: Sequence[Thread]) -> tuple[list[Thread], dict[str, int]]:
+    """Threads without those whose answer stands in a split before theirs, and how many fell, by reason."""
 
-    def said(row: Thread) -> tuple[object, ...]:
-        return tuple(tuple(languages.words(text)) or text for text in (row.prompt[-1].content, row.reference))
+    def said(text: str) -> object:
+        return tuple(languages.words(text)) or text
 
-    first = {said(row): row.split for split in reversed(SPLITS) for row in rows if row.split == split}
-    return [row for row in rows if row.split == first[said(row)]]
+    spoken = [(row, said(row.reference), said(row.prompt[-1].content)) for row in rows]
+    answers: dict[object, Split] = {}
+    exchanges: dict[object, Split] = {}
+    for split in reversed(SPLITS):
+        for row, answer, question in spoken:
+            if row.split == split:
+                answers[answer] = exchanges[question, answer] = split
+    kept = []
+    dropped = {"held_out": 0, "held_out_answer": 0}
+    for row, answer, question in spoken:
+        if row.split != exchanges[question, answer]:
+            dropped["held_out"] += 1
+        elif row.split != answers[answer]:
+            dropped["held_out_answer"] += 1
+        else:
+            kept.append(row)
+    return kept, dropped
 
 
 class Identified(Protocol):
