@@ -114,6 +114,16 @@ def test_the_interval_of_a_mean_is_students() -> None:
         assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
 
 
+@pytest.mark.parametrize(("kind", "least", "most"), [("ratio", 0, 1), ("chrf", 0, 100), ("perplexity", 0, math.inf)])
+def test_an_interval_ends_where_the_figure_does(kind: str, least: float, most: float) -> None:
+    said = overlap.statistics("chrf", ["a b c", "x"], ["a b c", "b"])
+    rows = {"ratio": [[0.9, 1], [0.1, 1]], "chrf": said, "perplexity": [[9.0, 1], [0.1, 1]]}[kind]
+    found = significance.estimate(kind, items(rows), "")
+    assert least <= found.low < found.value < found.high <= most
+    gap = significance.difference(kind, items(rows), items(rows[::-1]), 1, "")
+    assert least - most <= gap.low <= 0 <= gap.high <= most - least
+
+
 def test_one_group_has_no_interval() -> None:
     found = significance.estimate("mean", items([[1.0], [3.0]], ["a", "a"]), "")
     assert (found.low, found.value, found.high, found.groups) == (2, 2, 2, 1)

@@ -60,6 +60,10 @@ KINDS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
+# Where a figure ends, its interval ends too. Perplexity has its interval on the logarithm, so that it stays over 0.
+RANGES: Mapping[str, tuple[float, float]] = {"share": (0, 1), "ratio": (0, 1), "bleu": (0, 100), "chrf": (0, 100)}
+
+
 def estimate(kind: str, items: Sequence[Item], signature: str) -> Estimate:
     """The figure with its 95 % interval over the items that decide it; `n` counts those.
 
@@ -77,7 +81,10 @@ def estimate(kind: str, items: Sequence[Item], signature: str) -> Estimate:
         sizes = sums[:, -1]
         low, high = wilson(value, float(sizes.sum() ** 2 / (sizes**2).sum()))
     else:
-        low, high = _jackknifed(lambda one: KINDS[kind](one), [sums], value)
+        low, high = _jackknifed(lambda one: _scaled(kind, KINDS[kind](one)), [sums])
+        low, high = (float(np.exp(low)), float(np.exp(high))) if kind == "perplexity" else (low, high)
+        least, most = RANGES.get(kind, (-np.inf, np.inf))
+        low, high = max(least, low), min(most, high)
     return Estimate(value=value, low=low, high=high, n=len(rows), groups=len(sums), kind=kind, signature=signature)
 
 
@@ -108,8 +115,9 @@ def difference(kind: str, items: Sequence[Item], base: Sequence[Item], seed: int
             yes, no = np.full(ours.shape[1], one), np.full(ours.shape[1], one)
             no[0] = 0
             sides = [np.vstack([ours, yes, no]), np.vstack([theirs, no, yes])]
-        gap = _value(kind, sides[0]) - _value(kind, sides[1])
-        low, high = _jackknifed(lambda a, b: KINDS[kind](a) - KINDS[kind](b), sides, gap)
+        low, high = _jackknifed(lambda a, b: KINDS[kind](a) - KINDS[kind](b), sides)
+        least, most = RANGES.get(kind, (-np.inf, np.inf))
+        low, high = max(least - most, min(low, value)), min(most - least, max(high, value))
     return Difference(
         value=value,
         low=low,
@@ -159,11 +167,16 @@ def _grouped(items: Sequence[Item]) -> Array:
     return sums
 
 
-def _jackknifed(figure: Callable[..., Array], sides: Sequence[Array], value: float) -> tuple[float, float]:
+def _scaled(kind: str, values: Array) -> Array:
+    return np.log(values) if kind == "perplexity" else values
+
+
+def _jackknifed(figure: Callable[..., Array], sides: Sequence[Array]) -> tuple[float, float]:
     """Student's 95 % interval of a figure of groups' sums, from its values with one group left out at a time."""
     from scipy.special import stdtrit
 
     n = len(sides[0])
+    value = float(figure(*(side.sum(axis=0, keepdims=True) for side in sides))[0])
     if n < 2:
         return value, value
     without = figure(*(side.sum(axis=0, keepdims=True) - side for side in sides))
