@@ -1,8 +1,12 @@
 """The sample store: what is asked, what is found, and what a kill can lose."""
 
+import multiprocessing
+import secrets
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -179,6 +183,32 @@ def test_one_writes_while_the_other_asks(tmp_path: Path) -> None:
     found = one.answered(WHO, [request(n) for n in range(6)], ask, lambda: 2, "test")
     assert [value["text"] for value in found] == [f"ñ {n}" for n in range(6)]
     assert inner.batches == [[0, 1], [2, 3], [4, 5]]
+
+
+def _asks_with_others(folder: Path, number: int, barrier: Barrier, outputs: "Queue[list[str]]") -> None:
+    """A process whose engine answers each batch only when all the others are asked it too, and as no other does."""
+
+    def ask(part: Sequence[Generate]) -> list[Text]:
+        barrier.wait(timeout=300)
+        return [Text(text=f"{number} {secrets.token_hex(8)}", tokens=1, finish="stop") for _ in part]
+
+    found = Store(folder).answered(WHO, [request(n) for n in (*range(10), 3)], ask, lambda: 3, "test")
+    outputs.put([value["text"] for value in found])
+
+
+def test_eight_processes_give_what_the_store_holds(tmp_path: Path) -> None:
+    spawn, n = multiprocessing.get_context("spawn"), 8
+    barrier, outputs = spawn.Barrier(n), spawn.Queue()
+    processes = [spawn.Process(target=_asks_with_others, args=(tmp_path, i, barrier, outputs)) for i in range(n)]
+    for process in processes:
+        process.start()
+    found = [outputs.get(timeout=300) for _ in processes]
+    for process in processes:
+        process.join()
+    kept = answered(Store(tmp_path), [*range(10), 3], Model([]))
+    assert found == [kept] * n
+    assert len(set(kept)) == 10
+    assert Store(tmp_path).calls() == [("test", 11, n * 10)]  # each asked for everything
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
