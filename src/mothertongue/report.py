@@ -206,8 +206,6 @@ def _table(found: Comparison, suite: str) -> list[str]:
             for baseline in found.baselines:
                 if (name, baseline, figure) in found.differences:
                     cell += f"<br>Δ {baseline} {_signed(found, (name, baseline, figure))}"
-                    if pair := found.cut.get((name, baseline, figure)):
-                        cell += f" ({pair[0]:.3f}, {pair[1]:.3f})"
             cells.append(cell)
         lines.append(f"| `{figure}`: {meaning} | {counts[0]} | {' | '.join(cells)} |")
     return lines
@@ -323,9 +321,10 @@ def _spelled(estimate: Estimate) -> str:
 
 
 def _signed(found: Comparison, cell: Cell) -> str:
-    """A difference with its interval, in bold where it is significant; nothing where there is none."""
+    """A difference with its interval, in bold where it is significant, and the two values where they are of cut texts."""
     if not (gain := found.differences.get(cell)):
         return ""
     digits = _digits(gain)
     text = f"{gain.value:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
-    return f"**{text}**" if found.p[cell] < LEVEL else text
+    behind = " ({:.3f}, {:.3f})".format(*found.cut[cell]) if cell in found.cut else ""
+    return (f"**{text}**" if found.p[cell] < LEVEL else text) + behind
