@@ -321,7 +321,7 @@ def _spelled(estimate: Estimate) -> str:
 
 
 def _signed(found: Comparison, cell: Cell) -> str:
-    """A difference with its interval, in bold where it is significant, and the two values where they are of cut texts."""
+    """A difference with its interval, in bold where it is significant; behind it the two values, if of cut texts."""
     if not (gain := found.differences.get(cell)):
         return ""
     digits = _digits(gain)
