@@ -277,9 +277,9 @@ def worth(found: Mapping[str, Mapping[str, Worth]]) -> str:
     """Markdown: what the verdicts of each judge are worth, a row per generator, from what the scored stages wrote."""
     lines = [
         "What the judges are worth: how often the expert's answer is scored over a sample of the same thread (ties",
-        "half; 0.5 is a coin), beside two judges that cost nothing, on the same answers: the longer one is better, the one",
-        "in the language is. What is under 0.5 is worth as much the other way round: 0.34 for longer is 0.66 for shorter.",
-        "Threads of split test are not among them.",
+        "half; 0.5 is a coin), beside two judges that cost nothing, on the same answers: the longer one is better, the",
+        "one in the language is. What is under 0.5 is worth as much the other way round: 0.34 for longer is 0.66 for",
+        "shorter. Threads of split test are not among them.",
         "",
         "| judge | generator | n | score: expert | sample | expert over sample: judge | longer | language | unscored |",
         "|---|---|--:|---|---|---|---|---|--:|",
