@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mothertongue.benchmark import Question
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file, new_folder
 from mothertongue.records import (
@@ -25,6 +26,7 @@ from mothertongue.records import (
     write_json,
     write_rows,
 )
+from mothertongue.suites import Sentence
 
 GOOD = b'{"id":"a","source":"s","messages":[{"role":"user","content":"Hola"}]}\n'
 
@@ -49,6 +51,12 @@ GOOD = b'{"id":"a","source":"s","messages":[{"role":"user","content":"Hola"}]}\n
          "messages.0.content: input should be a valid string, got null; mend the row"),
         (b'{"id":"a","source":"s","messages":[]}',
          "messages: list should have at least 1 item after validation, not 0, got []; mend the row"),
+        (b'{"id":"b","source":"s","id":"c","messages":[]}',
+         "id: stands twice in one object, and only one could count; delete one"),
+        (b'{"id":"b","source":"s","messages":[{"role":"user","content":"Hola","role":"assistant"}]}',
+         "role: stands twice in one object, and only one could count; delete one"),
+        (b'{"id":"\\ud800","source":"s","messages":[]}',
+         "half a character (\\ud800 without its other half); write the whole character or delete it"),
         (b'{"id":' + b"1" * 5000 + b"}", "too large a number or too deep a nesting; delete the line"),
         (b'{"id":' + b"[" * 100_000, "too large a number or too deep a nesting; delete the line"),
     ],
@@ -58,6 +66,57 @@ def test_a_bad_line_is_named(tmp_path: Path, line: bytes, expected: str) -> None
     path.write_bytes(GOOD + line + b"\n" + GOOD)
     with pytest.raises(BadInput) as caught:
         read_rows(path, Conversation)
+    assert caught.value.message == f"{path}:2: {expected}"
+
+
+SAID = {"answer": "w", "generator": "g", "text": "Sí", "finish": "stop", "score": None}
+TURN = {"role": "user", "content": "¿Sí?"}
+JOINED: list[tuple[type[Row], dict[str, object]]] = [
+    (Thread, {"conversation": "c", "group": "g", "split": "test", "prompt": [TURN], "reference": "Sí"}),
+    (Answer, {"thread": "t", "generator": "g", "index": 0, "text": "Sí", "tokens": 1, "finish": "stop"}),
+    (Verdict, {"thread": "t", "answer": "w", "judge": "j", "outcome": "error", "score": None, "mass": None}),
+    (Pair, {"thread": "t", "split": "test", "rule": "r", "judge": "j", "prompt": [TURN], "chosen": SAID,
+            "rejected": SAID}),
+    (Sentence, {"text": {"en": "Yes", "es": "Sí"}}),
+    (Question, {"language": "es", "topic": "t", "question": "¿Sí?", "choices": ["a", "b", "c", "d"], "answer": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "row"), JOINED, ids=[kind.__name__ for kind, _ in JOINED])
+def test_an_id_stands_once_where_rows_are_joined_by_it(tmp_path: Path, kind: type[Row], row: dict[str, object]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"id": name, **row}) for name in ("a", "b", "a")), encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        read_rows(path, kind)
+    assert caught.value.message == f"{path}:3: id: 'a' stands in line 1 already; delete one of them"
+
+
+def test_what_is_measured_of_one_thing_shares_its_id(tmp_path: Path) -> None:
+    rows = [Item(id="a", group="a", figure=figure, values=[1.0], text="") for figure in ("bleu", "chrf")]
+    write_rows(tmp_path / "items.jsonl", rows)
+    assert read_rows(tmp_path / "items.jsonl", Item) == rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "expected"),
+    [
+        (Sentence, {"text": {"es": "Sí"}},
+         ("text: the sentence should be there in English ('en'), too, got {\"es\": \"S\\u00ed\"}; mend the row")),
+        (Sentence, {"text": {"en": "Yes", "es": " "}}, 'text.es: there should be text, got " "; mend the row'),
+        (Question, {"choices": ["a", "b", "c", ""]}, 'choices.3: there should be text, got ""; mend the row'),
+        (Question, {"choices": ["a", "b", "c", "a "]},
+         'choices: no two choices should be equal, got ["a", "b", "c", "a "]; mend the row'),
+        (Question, {"question": ""}, 'question: there should be text, got ""; mend the row'),
+    ],
+)  # fmt: skip
+def test_a_suite_that_could_not_be_measured(
+    tmp_path: Path, kind: type[Row], change: dict[str, object], expected: str
+) -> None:
+    path = tmp_path / "suite.jsonl"
+    good = dict(JOINED)[kind]
+    path.write_text("\n".join(json.dumps(r) for r in ({"id": "a", **good}, {"id": "b", **good, **change})))
+    with pytest.raises(BadInput) as caught:
+        read_rows(path, kind)
     assert caught.value.message == f"{path}:2: {expected}"
 
 

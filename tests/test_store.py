@@ -227,16 +227,73 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     assert model.batches == [[2]]
 
 
+TO_A_FOLDER = "set MOTHERTONGUE_STORE to a folder"
+DAMAGED = "the file is damaged: move it away, and what it held is asked again"
+
+
 def test_a_store_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     (tmp_path / "samples.sqlite").write_text("no database, but a text that is long enough to be taken for one")
-    for folder, why in ((tmp_path / "taken", "[Errno 17] File exists: '{}'"), (tmp_path, "file is not a database")):
+    for folder, why, remedy in (
+        (tmp_path / "taken", f"[Errno 17] File exists: '{tmp_path}/taken'", TO_A_FOLDER),
+        (tmp_path, "file is not a database", DAMAGED),
+    ):
         with pytest.raises(BadInput) as caught:
             Store(folder)
-        assert caught.value.message == (
-            f"{folder}/samples.sqlite: the sample store cannot be opened ({why.format(folder)});"
-            " set MOTHERTONGUE_STORE to a folder"
-        )
+        assert caught.value.message == (f"{folder}/samples.sqlite: the sample store cannot be opened ({why}); {remedy}")
+
+
+def damaged(folder: Path, page: int) -> Path:
+    """A store of a few hundred answers, one of its pages of 4096 bytes written over."""
+    where = Store(folder)
+    answered(where, range(400), Model([]), batch=400)
+    where._db.execute("pragma wal_checkpoint(truncate)")
+    where._db.close()
+    path = folder / "samples.sqlite"
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096 + (100 if page == 1 else 0))  # what follows the header
+        file.write(b"\xff" * 2048)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("page", "what"),
+    [(1, "opened"), (2, "read"), (3, "written")],  # the schema, the answers' and the calls' first page
+)
+def test_a_damaged_page_is_told(tmp_path: Path, page: int, what: str) -> None:
+    path = damaged(tmp_path, page)
+    model = Model([])
+    with pytest.raises(BadInput) as caught:
+        answered(Store(tmp_path), range(500), model)
+    assert caught.value.message == (
+        f"{path}: the sample store cannot be {what} (database disk image is malformed); {DAMAGED}"
+    )
+    assert model.batches == []
+
+
+def test_an_answer_that_is_no_json_is_told(tmp_path: Path) -> None:
+    where = Store(tmp_path)
+    answered(where, [1], Model([]))
+    with where._db:
+        where._db.execute("update samples set value = '{'")
+    with pytest.raises(BadInput) as caught:
+        answered(where, [1], Model([]))
+    assert caught.value.message == (
+        f"{tmp_path}/samples.sqlite: the sample store cannot be read (Expecting property name enclosed in double"
+        f" quotes: line 1 column 2 (char 1)); {DAMAGED}"
+    )
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MOTHERTONGUE_STORE", "~/samples")
+    assert store.folder() == tmp_path / "samples"
+    monkeypatch.setenv("MOTHERTONGUE_STORE", "~nobody-of-that-name/samples")
+    with pytest.raises(BadInput) as caught:
+        store.folder()
+    assert caught.value.message == (
+        "MOTHERTONGUE_STORE: ~nobody-of-that-name/samples: Could not determine home directory.; set it to a folder"
+    )
 
 
 def test_the_variable_moves_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

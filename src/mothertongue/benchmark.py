@@ -6,14 +6,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from mothertongue import memory
 from mothertongue.errors import BadInput
 from mothertongue.params import Dtype
-from mothertongue.records import Item, Row, read_rows
+from mothertongue.records import Item, Row, Said, read_rows
 
 VERSION = 2  # of the task below: raise it when wording or scoring change
+
+
+def _distinct(choices: list[str]) -> list[str]:
+    if len({choice.strip() for choice in choices}) < len(choices):
+        raise PydanticCustomError("choices", "no two choices should be equal")
+    return choices
 
 
 class Question(Row):
@@ -22,8 +29,8 @@ class Question(Row):
     id: str
     language: str
     topic: str
-    question: str
-    choices: Annotated[list[str], Field(min_length=4, max_length=4)]
+    question: Said
+    choices: Annotated[list[Said], Field(min_length=4, max_length=4), AfterValidator(_distinct)]
     answer: Annotated[int, Field(ge=0, le=3)]
 
 

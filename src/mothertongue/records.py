@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file
@@ -19,6 +20,16 @@ class Row(BaseModel):
     """What all rows share: nothing unknown, nothing converted, nothing changed after reading, no NaN."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    joined: ClassVar[bool] = True  # rows are joined by their id, so that a file holds each once
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("blank", "there should be text")
+    return text
+
+
+Said = Annotated[str, AfterValidator(_said)]  # not empty, and not white space alone
 
 
 class Message(Row):
@@ -31,6 +42,7 @@ class Message(Row):
 class Conversation(Row):
     """A path from an opening message to a last one, as its source gave it."""
 
+    joined = False  # what a source says twice has the same id; filters drop it
     id: str
     source: str
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -109,6 +121,7 @@ class Tally(Row):
 class Item(Row):
     """One measured item of one figure: sufficient statistics that add up over items (see significance.KINDS)."""
 
+    joined = False  # an item has a row for each figure
     id: str
     group: (
         str  # items of one group (the turns of a conversation, its branches) depend on each other, are drawn together
@@ -198,7 +211,17 @@ def read_objects(path: Path) -> Iterable[tuple[int, dict[str, object]]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=_once)
+            json.dumps(value, ensure_ascii=False).encode()
+        except KeyError as error:
+            raise BadInput(
+                f"{path}:{number}: {error.args[0]}: stands twice in one object, and only one could count; delete one"
+            ) from error
+        except UnicodeEncodeError as error:
+            raise BadInput(
+                f"{path}:{number}: half a character (\\u{ord(error.object[error.start]):04x} without its other half);"
+                " write the whole character or delete it"
+            ) from error
         except json.JSONDecodeError as error:
             raise BadInput(
                 f"{path}:{number}: not JSON ({error.msg} at character {error.pos + 1}); mend or delete the line"
@@ -210,9 +233,25 @@ def read_objects(path: Path) -> Iterable[tuple[int, dict[str, object]]]:
         yield number, value
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises KeyError where a key stands twice: json would keep the last in silence."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise KeyError(key)
+        found[key] = value
+    return found
+
+
 def read_rows(path: Path, kind: type[R]) -> list[R]:
     """All rows of a JSONL file. Raises BadInput as `file:line: field: what is wrong; what to do`."""
-    return [parse(kind, value, f"{path}:{number}") for number, value in read_objects(path)]
+    rows: list[R] = []
+    lines: dict[str, int] = {}
+    for number, value in read_objects(path):
+        rows.append(row := parse(kind, value, f"{path}:{number}"))
+        if kind.joined and (before := lines.setdefault(row.id, number)) != number:  # type: ignore[attr-defined]
+            raise BadInput(f"{path}:{number}: id: {value['id']!r} stands in line {before} already; delete one of them")
+    return rows
 
 
 def parse(kind: type[R], value: object, where: str) -> R:

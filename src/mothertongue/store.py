@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mothertongue.errors import BadInput
 
 VARIABLE = "MOTHERTONGUE_STORE"
+DAMAGED = "the file is damaged: move it away, and what it held is asked again"
 
 SCHEMA = """
 create table if not exists samples (key blob primary key, value text not null) without rowid;
@@ -31,7 +32,12 @@ create table if not exists calls
 
 def folder() -> Path:
     """Where the store lies: the folder that MOTHERTONGUE_STORE names, else the user's cache folder."""
-    return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("mothertongue", appauthor=False))
+    named = os.environ.get(VARIABLE)
+    try:
+        # A shell leaves `~` as it stands in quotes, in a .env file and after `env`.
+        return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("mothertongue", appauthor=False))
+    except RuntimeError as error:  # `~somebody` who is not there
+        raise BadInput(f"{VARIABLE}: {named}: {error}; set it to a folder") from error
 
 
 class Store:
@@ -47,10 +53,8 @@ class Store:
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = normal")
             self._db.executescript(SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise BadInput(
-                f"{path}: the sample store cannot be opened ({error}); set {VARIABLE} to a folder"
-            ) from error
+        except (OSError, ValueError, sqlite3.Error) as error:
+            raise self._unusable("opened", error, f"set {VARIABLE} to a folder") from error
 
     def answered(
         self,
@@ -95,13 +99,22 @@ class Store:
 
     def calls(self) -> list[tuple[str, int, int]]:
         """(label, found, asked) in total for each label; a batch counts as asked from the moment before it is."""
-        rows = self._db.execute("select label, sum(found), sum(asked) from calls group by label order by label")
+        rows = self._read("select label, sum(found), sum(asked) from calls group by label order by label")
         return [(str(label), int(found), int(asked)) for label, found, asked in rows]
 
     def _found(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
         query = "select value from samples where key = ?"
-        rows = ((key, self._db.execute(query, (key,)).fetchone()) for key in dict.fromkeys(keys))
-        return {key: json.loads(row[0]) for key, row in rows if row}
+        rows = ((key, self._read(query, key)) for key in dict.fromkeys(keys))
+        try:
+            return {key: json.loads(row[0][0]) for key, row in rows if row}
+        except ValueError as error:
+            raise self._unusable("read", error, DAMAGED) from error
+
+    def _read(self, query: str, *values: bytes) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._unusable("read", error, "mend what hinders it and run again") from error
 
     def _keep(self, values: Mapping[bytes, str]) -> None:
         self._write("insert or ignore into samples values (?, ?)", sorted(values.items()))
@@ -116,9 +129,11 @@ class Store:
             with self._db:
                 self._db.executemany(statement, rows)
         except sqlite3.Error as error:
-            raise BadInput(
-                f"{self.path}: the sample store cannot be written ({error}); make room and run again"
-            ) from error
+            raise self._unusable("written", error, "make room and run again") from error
+
+    def _unusable(self, what: str, error: Exception, remedy: str) -> BadInput:
+        damaged = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        return BadInput(f"{self.path}: the sample store cannot be {what} ({error}); {DAMAGED if damaged else remedy}")
 
 
 def _keys(identity: Mapping[str, str], requests: Sequence[Any]) -> list[bytes]:

@@ -4,21 +4,31 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from mothertongue import languages, overlap, prompts, significance, texts
 from mothertongue.figures import FIGURES
 from mothertongue.params import Metrics
-from mothertongue.records import Estimate, Item, Message, Pair, Row, Thread, read_rows
+from mothertongue.records import Estimate, Item, Message, Pair, Row, Said, Thread, read_rows
 from mothertongue.sampling import Generate, Model, Weigh
 
 VERSION = 3  # of the figures below: raise it when one is made otherwise than before
+
+
+def _with_english(text: dict[str, str]) -> dict[str, str]:
+    if "en" not in text:
+        raise PydanticCustomError("english", "the sentence should be there in English ('en'), too")
+    return text
 
 
 class Sentence(Row):
     """A sentence in several languages, by code."""
 
     id: str
-    text: dict[str, str]
+    text: Annotated[dict[str, Said], AfterValidator(_with_english)]
 
 
 @dataclass(frozen=True, slots=True)
