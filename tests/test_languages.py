@@ -49,6 +49,23 @@ def test_every_folder_that_is_named_is_in_the_corpus() -> None:
         ("你好，世界", ["你", "好", "世", "界"]),
         ("vLLM は速い", ["vllm", "は", "速", "い"]),
         ("👩‍👩‍👧", []),
+        ("人々の「コーヒー・店」", ["人", "々", "の", "コ", "ー", "ヒ", "ー", "店"]),
+        ("か\u3099く", ["か\u3099", "く"]),  # a point written apart
+        # Thai "the water is hot", "hello", "25 baht each": vowels and tones above and below belong to their consonant
+        ("น้ำร้อน", ["น้ำ", "ร้", "อ", "น"]),
+        ("สวัสดี ครับ", ["ส", "วั", "ส", "ดี", "ค", "รั", "บ"]),
+        ("ตัวละ ๒๕ บาท ฿", ["ตั", "ว", "ล", "ะ", "๒๕", "บ", "า", "ท"]),
+        # Lao "hello", "water"
+        ("ສະບາຍດີ", ["ສ", "ະ", "ບ", "າ", "ຍ", "ດີ"]),
+        ("ນ້ຳ", ["ນ້ຳ"]),
+        # Khmer "Khmer", "woman" with a letter below a letter, "hello." with a full stop
+        ("ខ្មែរ", ["ខ្មែ", "រ"]),
+        ("ស្ត្រី", ["ស្ត្រី"]),
+        ("សួស្តី។ ១២", ["សួ", "ស្តី", "១២"]),
+        # Burmese "Burma", "hello!", "man" with a letter below a letter
+        ("မြန်မာ", ["မြ", "န်", "မာ"]),
+        ("မင်္ဂလာပါ။", ["မ", "င်္ဂ", "လာ", "ပါ"]),
+        ("ပုဂ္ဂိုလ်", ["ပု", "ဂ္ဂို", "လ်"]),
     ],
 )
 def test_words(text: str, words: list[str]) -> None:

@@ -21,7 +21,7 @@ BOTH = pytest.mark.parametrize(
 
 @BOTH
 def test_summed_statistics_give_the_corpus_score(kind: overlap.Kind, theirs: BLEU | CHRF) -> None:
-    rows = overlap.statistics(kind, HYPOTHESES, REFERENCES)
+    rows = overlap.statistics(kind, HYPOTHESES, REFERENCES, "es")
     assert len(rows) == len(PAIRS)
     for part in (slice(None), slice(0, 2), slice(2, 5), slice(4, 5)):
         summed = [sum(column) for column in zip(*rows[part], strict=True)]
@@ -31,10 +31,10 @@ def test_summed_statistics_give_the_corpus_score(kind: overlap.Kind, theirs: BLE
 
 @pytest.mark.parametrize("kind", ["bleu", "chrf"])
 def test_a_row_depends_on_its_own_segment_alone(kind: overlap.Kind) -> None:
-    together = overlap.statistics(kind, HYPOTHESES, REFERENCES)
-    alone = [overlap.statistics(kind, [hypothesis], [reference])[0] for hypothesis, reference in PAIRS]
+    together = overlap.statistics(kind, HYPOTHESES, REFERENCES, "es")
+    alone = [overlap.statistics(kind, [hypothesis], [reference], "es")[0] for hypothesis, reference in PAIRS]
     assert together == alone
-    assert overlap.statistics(kind, [], []) == []
+    assert overlap.statistics(kind, [], [], "es") == []
 
 
 @pytest.mark.parametrize(("hypothesis", "reference"), [pair for pair in PAIRS if pair[0]])
@@ -53,7 +53,49 @@ def test_the_ends_of_the_scale(hypothesis: str, reference: str, score: float) ->
 @BOTH
 def test_signatures_are_sacrebleus(kind: overlap.Kind, theirs: BLEU | CHRF) -> None:
     theirs.corpus_score(HYPOTHESES, [REFERENCES])
-    assert overlap.signature(kind) == str(theirs.get_signature())
-    overlap.statistics(kind, [], [])  # leaves no trace in it
-    assert overlap.signature(kind) == str(theirs.get_signature())
-    assert f"version:{sacrebleu.__version__}" in overlap.signature(kind)
+    assert overlap.signature(kind, "es") == str(theirs.get_signature())
+    overlap.statistics(kind, [], [], "es")  # leaves no trace in it
+    assert overlap.signature(kind, "es") == str(theirs.get_signature())
+    assert f"version:{sacrebleu.__version__}" in overlap.signature(kind, "es")
+
+
+# What a model said, a reference that differs in a word; BLEU as sacreBLEU has it. In Chinese by hand:
+# 9 of 11 characters agree, 7 of 10 pairs, 6 of 9 triples, 5 of 8 fours, both are as long: 100 * (9/11 * 7/10 *
+# 6/9 * 5/8) ** (1/4) = 69.9. In Spanish, by words: 100 * (8/9 * 6/8 * 5/7 * 4/6) ** (1/4) = 75.1.
+NEAR = {
+    "zh": ("zh", "我今天去学校学习中文。", "我今天去学校学习汉语。", 69.9),
+    "ja": ("char", "今日は学校へ行きました。", "今日は学校に行きました。", 73.5),
+    "ko": ("char", "그는 어제 책을 읽고 잤다.", "그는 어제 책을 읽고서 잤다.", 74.3),
+    "th": ("char", "วันนี้ฉันไปโรงเรียน", "วันนี้ผมไปโรงเรียน", 73.3),
+    "km": ("char", "ថ្ងៃនេះខ្ញុំទៅសាលា", "ថ្ងៃនេះខ្ញុំទៅផ្សារ", 75.4),
+    "lo": ("char", "ມື້ນີ້ຂ້ອຍໄປໂຮງຮຽນ", "ມື້ນີ້ຂ້ອຍໄປຕະຫຼາດ", 63.4),
+    "my": ("char", "ကျွန်တော် ကျောင်းသွားတယ်", "ကျွန်မ ကျောင်းသွားတယ်", 73.8),
+    "es": ("13a", "Hoy voy a la escuela con mi hermana.", "Hoy voy a la escuela con mi madre.", 75.1),
+}
+
+
+@pytest.mark.parametrize("language", NEAR)
+def test_a_near_copy_scores_in_every_script_and_the_signature_says_by_which_tokenizer(language: str) -> None:
+    tokenizer, hypothesis, reference, score = NEAR[language]
+    theirs = BLEU(tokenize=tokenizer)
+    assert theirs.corpus_score([hypothesis], [[reference]]).score == pytest.approx(score, abs=0.05)
+    (row,) = overlap.statistics("bleu", [hypothesis], [reference], language)
+    assert overlap.score("bleu", row) == pytest.approx(score, abs=0.05)
+    assert overlap.signature("bleu", language) == str(theirs.get_signature())
+    assert f"|tok:{tokenizer}|" in overlap.signature("bleu", language)
+
+
+@pytest.mark.parametrize("language", NEAR)
+def test_the_score_of_a_sum_needs_no_tokenizer(language: str) -> None:
+    """Two segments' statistics, added up, score as sacreBLEU scores the two with the language's tokenizer."""
+    tokenizer, *texts, _ = NEAR[language]
+    rows = overlap.statistics("bleu", texts, texts[::-1], language)
+    expected = BLEU(tokenize=tokenizer).corpus_score(texts, [texts[::-1]]).score
+    assert overlap.score("bleu", [sum(column) for column in zip(*rows, strict=True)]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("language", NEAR)
+def test_chrf_counts_the_same_in_every_language(language: str) -> None:
+    _, *texts, _ = NEAR[language]
+    assert overlap.statistics("chrf", texts, texts, language) == overlap.statistics("chrf", texts, texts, "en")
+    assert overlap.signature("chrf", language) == overlap.signature("chrf", "en")

@@ -116,7 +116,7 @@ def test_the_interval_of_a_mean_is_students() -> None:
 
 @pytest.mark.parametrize(("kind", "least", "most"), [("ratio", 0, 1), ("chrf", 0, 100), ("perplexity", 0, math.inf)])
 def test_an_interval_ends_where_the_figure_does(kind: str, least: float, most: float) -> None:
-    said = overlap.statistics("chrf", ["a b c", "x"], ["a b c", "b"])
+    said = overlap.statistics("chrf", ["a b c", "x"], ["a b c", "b"], "en")
     rows = {"ratio": [[0.9, 1], [0.1, 1]], "chrf": said, "perplexity": [[9.0, 1], [0.1, 1]]}[kind]
     found = significance.estimate(kind, items(rows), "")
     assert least <= found.low < found.value < found.high <= most
@@ -200,7 +200,7 @@ def test_the_p_value_of_a_corpus_score_is_near_sacrebleu_s_approximate_randomiza
         [text.replace(str(draw.choice(text.split())), str(draw.choice(WORDS)), 1) for text in hypotheses]
         for _ in range(2)
     )
-    ours, base = (items(overlap.statistics(kind, side, references)) for side in (one, other))
+    ours, base = (items(overlap.statistics(kind, side, references, "en")) for side in (one, other))
     found = significance.difference(kind, ours, base, 1, "")
     named = [("base", other), ("ours", one)]
     _, scores = PairedTest(named, {"x": theirs}, [references], test_type="ar", n_samples=2000)()
@@ -307,7 +307,7 @@ def test_corpus_scores_agree_with_sacrebleu_and_the_width_of_its_bootstrap(
     kind: overlap.Kind, theirs: BLEU | CHRF
 ) -> None:
     hypotheses, references = sentences(3)
-    found = significance.estimate(kind, items(overlap.statistics(kind, hypotheses, references)), "")
+    found = significance.estimate(kind, items(overlap.statistics(kind, hypotheses, references, "en")), "")
     expected = theirs.corpus_score(hypotheses, [references], n_bootstrap=1000)
     assert found.value == pytest.approx(expected.score)
     half = float(expected._ci)

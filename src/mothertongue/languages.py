@@ -1,6 +1,7 @@
 """Languages by ISO 639 code: their names, the corpus folder that holds them, and which one a text is in."""
 
 import re
+import unicodedata
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -83,16 +84,30 @@ def is_in(text: str, code: str) -> bool:
     return bool(found := scores(text)) and found[0][0] == code
 
 
-# Scripts that write no spaces between words: each character counts as a word.
-_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
+# Scripts that write no spaces between words (Thai, Lao, Burmese, Khmer, kana, Chinese): each letter counts as
+# a word, with the marks that belong to it (a grapheme cluster, Unicode Standard Annex 29) and with the letters that are
+# written below it, which Burmese and Khmer join by a sign of their own.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\ua9e0-\ua9ff\uaa60-\uaa7f"
+    "\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_BELOW = "\u1039\u17d2"
+_MARKS = "".join(
+    chr(code)
+    for start, end in ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3099, 0x309A), (0xAA60, 0xAA7F))
+    for code in range(start, end + 1)
+    if unicodedata.category(chr(code)) in ("Mn", "Mc") or chr(code) in "\u0e33\u0eb3"  # am, by name a letter
+)
+_LETTER = rf"(?=[{_UNSPACED}])[^\W\d_]"
+_CLUSTER = rf"{_LETTER}(?:[{_MARKS}]|(?<=[{_BELOW}]){_LETTER})*"
 # What Python counts as no part of a word though it is inside one: accents and points written apart, Indic vowels, the
 # joiners of Persian.
 _INSIDE = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff\u200c\u200d"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|[{_INSIDE}])*")
+_WORD = re.compile(rf"{_CLUSTER}|(?!{_LETTER})\w(?:(?!{_LETTER})[\w{_INSIDE}])*")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in any script, lower case, without punctuation."""
+    """The words of a text in any script, lower case, without punctuation; letters where a script has no spaces."""
     return _WORD.findall(text.lower())
 
 

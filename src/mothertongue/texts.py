@@ -21,7 +21,7 @@ def items(threads: Sequence[Thread], said: Sequence[str], code: str) -> list[Ite
     Answers under four words are undecided: `right_language` and `repetition` have no value there ([0, 0]).
     """
     times = Counter(map(_flat, said))
-    chrf = overlap.statistics("chrf", said, [thread.reference for thread in threads])
+    chrf = overlap.statistics("chrf", said, [thread.reference for thread in threads], code)
     found = []
     for thread, text, row in zip(threads, said, chrf, strict=True):
         right, repeated = readings(text, code)
