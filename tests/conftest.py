@@ -38,7 +38,7 @@ generated:
       id: elsewhere
     guide: true
     n: 2
-    temperature: 0
+    temperature: 0.5
     top_p: 1.0
     max_tokens: 48
 

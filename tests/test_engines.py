@@ -606,10 +606,11 @@ def test_fetch_asks_the_hub_for_a_pinned_revision(monkeypatch: pytest.MonkeyPatc
         return str(full)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    model = params.Hub(source="hub", id="someone/some-model", revision="0123abc")
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    model = params.Hub(source="hub", id="someone/some-model", revision=commit)
     models.fetch(params.Base(model=model, dtype="bfloat16"), tmp_path / "base")
     patterns = {"allow_patterns": list(models.KEPT), "ignore_patterns": list(models.LEFT)}
-    assert asked == [(("someone/some-model",), {"revision": "0123abc", **patterns})]
+    assert asked == [(("someone/some-model",), {"revision": commit, **patterns})]
     assert weights_size(tmp_path / "base") == weights_size(full) > 0
 
 

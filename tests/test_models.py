@@ -14,6 +14,7 @@ from mothertongue.params import Base, Folder, Hub, Model, Package
 from mothertongue.sampling import Generate, Weigh
 from mothertongue.store import Store
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NO_WEIGHTS = "no *.safetensors file; convert the weights to safetensors first"
 
 
@@ -87,9 +88,10 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BadInput) as caught:
-        models.located(Hub(source="hub", id="someone/some-model", revision="0123abc"))
+        models.located(Hub(source="hub", id="someone/some-model", revision=COMMIT))
     assert re.fullmatch(
-        r"params.yaml: someone/some-model at 0123abc: Cannot find [^\n]+; mend id or revision", caught.value.message
+        r"params.yaml: someone/some-model at [0-9a-f]{40}: Cannot find [^\n]+; mend id or revision",
+        caught.value.message,
     )
 
 

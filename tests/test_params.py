@@ -11,6 +11,9 @@ from ruamel.yaml import YAML
 from mothertongue import params
 from mothertongue.errors import BadInput
 
+INSIDE = "input should be the path of a file in data/sources, from there, got "
+COMMIT = "input should be a commit of the repository, 40 hex digits, and no branch or tag, got "
+
 
 def changed(folder: Path, *changes: tuple[str, str]) -> Path:
     """The example with some of its text replaced."""
@@ -135,7 +138,8 @@ def test_which_replies_are_followed(tmp_path: Path, said: str, replies: str) -> 
         ("[nf4, int8]", "[nf4]",
          "71: metrics.models.int8.model: no 'quantized/int8'; take one of base, merged, quantized/nf4"),
         ("{model: quantized/int8,", "{model: quantized/nf4,",
-         "71: metrics.models.int8: measures what stands there already; delete one"),
+         ("71: metrics.models.int8: measures what stands there already; delete one\n"
+          "62: quantized.1: no entry of metrics.models measures quantized/int8; add one, or delete the level")),
         ("baselines: [base, prompted]", "baselines: [base, dpo]",
          "72: metrics.baselines.1: no 'dpo'; take one of base, int8, merged, nf4, prompted"),
         ("baselines: [base, prompted]", "baselines: [base, prompted, merged, nf4, int8]",
@@ -148,6 +152,37 @@ def test_which_replies_are_followed(tmp_path: Path, said: str, replies: str) -> 
          "23: generated.Plain: string should match pattern '^[a-z][a-z0-9_]*$', got 'Plain'"),
         ("  sources:\n    - {source: file, id: dialogues.jsonl, format: messages}", "  sources: []",
          "9: raw.sources: list should have at least 1 item after validation, not 0, got []"),
+        # what names one thing today and another tomorrow, or nothing that DVC follows
+        ("id: dialogues.jsonl", 'id: ../dialogues.jsonl',
+         f"10: raw.sources.0.id: {INSIDE}'../dialogues.jsonl'"),
+        ("id: dialogues.jsonl", 'id: /dialogues.jsonl',
+         f"10: raw.sources.0.id: {INSIDE}'/dialogues.jsonl'"),
+        ("id: dialogues.jsonl", 'id: a/../../dialogues.jsonl',
+         f"10: raw.sources.0.id: {INSIDE}'a/../../dialogues.jsonl'"),
+        ("id: dialogues.jsonl", 'id: ./dialogues.jsonl',
+         f"10: raw.sources.0.id: {INSIDE}'./dialogues.jsonl'"),
+        ("id: dialogues.jsonl", 'id: a//dialogues.jsonl',
+         f"10: raw.sources.0.id: {INSIDE}'a//dialogues.jsonl'"),
+        ("id: dialogues.jsonl", 'id: .',
+         f"10: raw.sources.0.id: {INSIDE}'.'"),
+        ("id: dialogues.jsonl", 'id: ""',
+         "10: raw.sources.0.id: input should be text that can be printed, got ''"),
+        ("id: dialogues.jsonl", 'id: "a\\0b.jsonl"',
+         "10: raw.sources.0.id: input should be text that can be printed, got 'a\\x00b.jsonl'"),
+        ("{source: folder, id: toy}", "{source: hub, id: a/b, revision: main}",
+         f"5: base.model.revision: {COMMIT}'main'"),
+        ("{source: folder, id: toy}", "{source: hub, id: a/b, revision: 0123456789abcdef0123456789abcdef0123456}",
+         f"5: base.model.revision: {COMMIT}'0123456789abcdef0123456789abcdef0123456'"),
+        ("{source: file, id: dialogues.jsonl, format: messages}",
+         "{source: hub, id: a/b, revision: v1.0, split: train, format: messages}",
+         f"10: raw.sources.0.revision: {COMMIT}'v1.0'"),
+        ("format: messages}", "format: messages}\n    - {source: file, id: dialogues.jsonl, format: oasst_trees}",
+         "11: raw.sources.1: stands there already; delete one"),
+        # what would make nothing new, or nothing that is looked at
+        ("    temperature: 0.5", "    temperature: 0",
+         "29: generated.other.n: at temperature 0 all 2 samples are equal; make it 1, or raise temperature"),
+        ("    int8: {model: quantized/int8, system_prompt: false}\n", "",
+         "62: quantized.1: no entry of metrics.models measures quantized/int8; add one, or delete the level"),
         # one of several kinds
         ("{source: folder, id: toy}", "{source: web, id: toy}",
          "5: base.model.source: input should be one of 'package', 'hub', 'folder', got 'web'"),

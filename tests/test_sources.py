@@ -15,6 +15,7 @@ from mothertongue.params import FileConversations, Format, HubConversations, Pac
 from mothertongue.records import Tally
 
 VERSION = metadata.version("chatterbot-corpus")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def corpus(name: str = "chatterbot-corpus", version: str = VERSION) -> Raw:
@@ -159,7 +160,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hub_raw(folder: Path, *splits: str) -> Raw:
-    one = HubConversations(source="hub", id=str(folder), revision="0a1b", format="messages", split="train")
+    one = HubConversations(source="hub", id=str(folder), revision=COMMIT, format="messages", split="train")
     return Raw(sources=[one.model_copy(update={"split": split}) for split in splits])
 
 
@@ -181,6 +182,6 @@ def test_a_split_that_is_not_there(hub: Path) -> None:
         sources.read(hub_raw(hub, "trian"), "es", hub)
     said = re.sub(r"\['\w+', '\w+'\]", "[...]", caught.value.message)
     assert said == (
-        f'params.yaml: raw.sources: {hub} at 0a1b: Unknown split "trian". Should be one of [...].;'
+        f'params.yaml: raw.sources: {hub} at {COMMIT}: Unknown split "trian". Should be one of [...].;'
         " mend id, revision or split"
     )

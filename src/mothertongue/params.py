@@ -1,16 +1,42 @@
 """A typed mirror of params.yaml: one frozen, strict class per section, every error reported at once with its line."""
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
 import click
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mothertongue.errors import BadInput
 
+
+def _printed(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise PydanticCustomError("id", "input should be text that can be printed")
+    return text
+
+
+def _commit(revision: str) -> str:
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        # What a branch or a tag names changes, and nothing here would notice.
+        raise PydanticCustomError(
+            "commit", "input should be a commit of the repository, 40 hex digits, and no branch or tag"
+        )
+    return revision
+
+
+def _inside(path: str) -> str:
+    if PurePosixPath(path).as_posix() != path or not path.strip(".") or path[0] == "/" or ".." in path.split("/"):
+        # DVC follows what lies in data/sources, and one file has one name there.
+        raise PydanticCustomError("inside", "input should be the path of a file in data/sources, from there")
+    return path
+
+
+Id = Annotated[str, AfterValidator(_printed)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["bfloat16", "float32"]
@@ -26,7 +52,7 @@ class Package(Section):
     """Something that a Python package carries; `revision` is the package's version."""
 
     source: Literal["package"]
-    id: str
+    id: Id
     revision: str
 
 
@@ -34,15 +60,15 @@ class Hub(Section):
     """A repository of the Hugging Face hub at a pinned commit."""
 
     source: Literal["hub"]
-    id: str
-    revision: str
+    id: Id
+    revision: Annotated[str, AfterValidator(_commit)]
 
 
 class Folder(Section):
     """A local folder in the hub's format."""
 
     source: Literal["folder"]
-    id: str
+    id: Id
 
 
 Model = Annotated[Package | Hub | Folder, Field(discriminator="source")]
@@ -82,7 +108,7 @@ class FileConversations(Section):
     """A JSONL file in data/sources/."""
 
     source: Literal["file"]
-    id: str
+    id: Annotated[Id, AfterValidator(_inside)]
     format: Format
     replies: Replies = "best"  # of OpenAssistant's formats
 
@@ -293,6 +319,11 @@ def _wrong_names(params: Params) -> list[Mistake]:
         (("generated", name), "the name has a meaning in pairs; take another")
         for name in sorted(taken & set(params.generated))
     ]
+    wrong += [
+        (("generated", name, "n"), f"at temperature 0 all {entry.n} samples are equal; make it 1, or raise temperature")
+        for name, entry in params.generated.items()
+        if entry.temperature == 0 and entry.n > 1
+    ]
     if ASSUMPTION in params.scored:
         wrong.append((("scored", ASSUMPTION), "the name has a meaning in pairs; take another"))
     if params.threads.validation + params.threads.test >= 1:
@@ -300,7 +331,7 @@ def _wrong_names(params: Params) -> list[Mistake]:
     wrong += [
         (("raw", "sources", number), "stands there already; delete one")
         for number, source in enumerate(params.raw.sources)
-        if source in params.raw.sources[:number]
+        if _content(source) in map(_content, params.raw.sources[:number])
     ]
     wrong += [
         (("raw", "sources", number, "replies"), f"format {source.format} has no ranked replies; remove it")
@@ -322,6 +353,11 @@ def _wrong_names(params: Params) -> list[Mistake]:
             wrong.append(((*where, "model"), f"no {column.model!r}; take one of {', '.join(sorted(folders))}"))
         if column in list(measured.values())[:place]:
             wrong.append((where, "measures what stands there already; delete one"))
+    wrong += [
+        (("quantized", number), f"no entry of metrics.models measures quantized/{level}; add one, or delete the level")
+        for number, level in enumerate(params.quantized)
+        if f"quantized/{level}" not in {column.model for column in measured.values()}
+    ]
     for number, name in enumerate(params.metrics.baselines):
         if name not in measured:
             what = f"no {name!r}; take one of {', '.join(sorted(measured))}"
@@ -343,6 +379,11 @@ def _wrong_names(params: Params) -> list[Mistake]:
         if rule.judge == ASSUMPTION:
             wrong += [(("pairs", "rules", number, field), what) for field, what in _unranked(rule)]
     return wrong
+
+
+def _content(source: Conversations) -> tuple[str, str, str]:
+    """What a source is read from, whatever is made of it."""
+    return source.source, source.id, source.split if isinstance(source, HubConversations) else ""
 
 
 def _unranked(rule: Rule) -> list[tuple[str, str]]:
