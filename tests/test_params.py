@@ -51,10 +51,18 @@ def test_the_parameters_that_readme_shows_load_over_the_committed_ones(tmp_path:
     for block in blocks:
         values = yaml.load(ROOT / "params.yaml")
         for section, changed in yaml.load(block).items():
-            # `adapter` says of itself that the rest stays
-            values[section] = values[section] | changed if section == "adapter" else changed
+            values[section] |= changed
         yaml.dump(values, tmp_path / "params.yaml")
-        params.load(tmp_path / "params.yaml")
+        loaded = params.load(tmp_path / "params.yaml")
+    # the last block is for a larger model
+    asked = max(generator.max_tokens for generator in loaded.generated.values())
+    assert loaded.metrics.answer_tokens >= asked, "what is measured would be where answers were cut"
+    demo = params.load(ROOT / "params.yaml").adapter
+    assert loaded.adapter.rank > demo.rank
+    assert loaded.adapter.alpha / loaded.adapter.rank == demo.alpha / demo.rank
+    assert loaded.adapter.batch * loaded.adapter.accumulation >= 16
+    sampled = {name for rule in loaded.pairs.rules for name in (rule.chosen, rule.rejected)}
+    assert {"best", "worst"} <= sampled
 
 
 def test_code_that_stands_beside_the_parameters_is_what_runs(workplace: Path) -> None:

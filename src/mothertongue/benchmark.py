@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from mothertongue import memory
+from mothertongue import hardware, memory
 from mothertongue.errors import BadInput
 from mothertongue.params import Dtype
 from mothertongue.records import Item, Row, Said, read_rows
@@ -43,7 +43,6 @@ def measure(questions: list[Question], model: Path, dtype: Dtype) -> list[Item]:
     """One item per question and figure, by the log-likelihood of each choice's text after the question."""
     if not questions:
         return []
-    import torch
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -65,7 +64,7 @@ def measure(questions: list[Question], model: Path, dtype: Dtype) -> list[Item]:
             "metric_list": [{"metric": "acc"}, {"metric": "acc_bytes"}],
             "metadata": {"version": VERSION},
         }
-        if not (gpu := torch.cuda.is_available()):
+        if not (gpu := hardware.gpu()):
             memory.keep_freed()
         language_model = HFLM(
             pretrained=str(model),

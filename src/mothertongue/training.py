@@ -4,12 +4,11 @@ import csv
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mothertongue import memory
+from mothertongue import hardware, memory
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file, new_folder
@@ -97,8 +96,7 @@ def train(
     held_out = [p for p in pairs if p.split == "validation"]
     validation = _longest_first(held_out, lengths(held_out, chat), params.max_length)
 
-    # With several GPUs in sight transformers would spread each batch over them, and the updates would be fewer.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    hardware.keep_one()
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -111,7 +109,7 @@ def train(
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset
 
-    if not (gpu := torch.cuda.is_available()):
+    if not (gpu := hardware.gpu()):
         memory.keep_freed()
     set_seed(seed)
     model: Any = AutoModelForCausalLM.from_pretrained(

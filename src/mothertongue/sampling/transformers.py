@@ -6,7 +6,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from mothertongue import memory
+from mothertongue import hardware, memory
 from mothertongue.chat import Chat
 from mothertongue.params import Dtype
 from mothertongue.sampling import Choose, Generate, Text, Weigh
@@ -27,7 +27,7 @@ class Transformers:
         # int8 layers say at every call that they cast their inputs.
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         logging.getLogger("transformers.generation").setLevel(logging.ERROR)
-        self._gpu = torch.cuda.is_available()
+        self._gpu = hardware.gpu()
         if not self._gpu:
             memory.keep_freed()
         self.chat = chat

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mothertongue import hardware
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.params import Dtype
@@ -21,11 +22,10 @@ class VLLM:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # The engine in this process: with a second one, the order in which requests arrive depends on timing.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        import torch
         from vllm import LLM
 
         logging.getLogger("vllm").setLevel(logging.ERROR)
-        gpu = torch.cuda.is_available()
+        gpu = hardware.gpu()
         self.folder, self.chat = folder, chat
         # A batch is what a kill can lose, and where the engine drains: small on a CPU, which gains nothing from more.
         self.batch = 2048 if gpu else 96
