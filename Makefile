@@ -5,7 +5,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 # The lock: cpu or gpu. `make repro DEVICE=cpu` overrules what is found here.
-ifndef DEVICE
+ifdef DEVICE
+CHOSEN := named
+else
+CHOSEN := found
 DEVICE := $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 endif
 LOCK := requirements/$(DEVICE).txt
@@ -69,6 +72,7 @@ $(STAMP):
 	    print(sys._base_executable)' 2>/dev/null) && break; \
 	done; \
 	[ -n "$$python" ] || { echo "make needs Python 3.11 with venv: no such python3.11, python3 or python on the PATH" >&2; exit 1; }; \
+	"$$python" requirements/machine.py $(DEVICE) $(LOCK) $(CHOSEN); \
 	"$$python" -m venv --clear .venv
 	@pip() { .venv/bin/python -m pip "$$@" >> .venv/pip.log 2>&1; }; \
 	torch=$$(grep -o '^torch==[^ ]*' $(LOCK)); \
