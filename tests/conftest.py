@@ -123,6 +123,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         PreTrainedTokenizerFast(
             tokenizer_object=small, bos_token="<|im_start|>", eos_token="<|im_end|>", chat_template=template
         ).save_pretrained(folder)
+        (folder / "config.json").write_text("{}")
         return folder
 
     return make

@@ -209,3 +209,119 @@ def test_a_reasoning_model_is_asked_to_answer_at_once(tokenizer: Callable[..., P
     empty = "assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif"
     chat = Chat(tokenizer(template=TEMPLATE.replace("assistant\n{% endif", empty)))
     assert read(chat, chat.prompt(ASKED)) == f"{RENDERED}<think>\n\n</think>\n\n"
+
+
+BROKEN = "take the model's own file again"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"a": ', f"not JSON (Expecting value: line 1 column 7 (char 6)); {BROKEN}"),
+        (b"", f"not JSON (Expecting value: line 1 column 1 (char 0)); {BROKEN}"),
+        (b"[]", f"not a JSON object; {BROKEN}"),
+        (b"\xff", f"not JSON ('utf-8' codec can't decode byte 0xff in position 0: invalid start byte); {BROKEN}"),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_a_broken_file_of_a_model_is_named(
+    tokenizer: Callable[..., Path], name: str, content: bytes, expected: str | None
+) -> None:
+    path = tokenizer() / name
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        Chat(path.parent)
+    if expected:
+        assert caught.value.message == f"{path}: {expected}"
+    assert caught.value.message.startswith(f"{path}: not JSON") or expected
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_missing_file_of_a_model_is_named(tokenizer: Callable[..., Path], name: str) -> None:
+    path = tokenizer() / name
+    path.unlink()
+    with pytest.raises(BadInput) as caught:
+        Chat(path.parent)
+    assert caught.value.message == (
+        f"{path}: cannot be read (No such file or directory); take the whole folder of the model"
+    )
+
+
+def test_what_is_json_and_no_tokenizer_is_named(tokenizer: Callable[..., Path]) -> None:
+    folder = tokenizer()
+    (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": 7}}')
+    with pytest.raises(BadInput) as caught:
+        Chat(folder)
+    assert caught.value.message.startswith(f"{folder}: the tokenizer cannot be read (")
+    assert caught.value.message.endswith("); take the model's own files again")
+    assert "\n" not in caught.value.message
+
+
+SLOW = (
+    "only a slow tokenizer, none that a tokenizer.json holds; write one where its package is installed:"
+    " AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "qwen.tiktoken", "vocab.json", "vocab.txt"])
+def test_a_slow_tokenizer_is_refused(tokenizer: Callable[..., Path], name: str) -> None:
+    folder = tokenizer()
+    (folder / "tokenizer.json").rename(folder / name)
+    with pytest.raises(BadInput) as caught:
+        Chat(folder)
+    assert caught.value.message == f"{folder}: {SLOW}"
+
+
+def test_a_tokenizer_of_python_alone_is_refused(tokenizer: Callable[..., Path]) -> None:
+    folder = tokenizer()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
+    with pytest.raises(BadInput) as caught:
+        Chat(folder)
+    assert caught.value.message == f"{folder}: {SLOW}"
+
+
+@pytest.mark.parametrize("end", ['"</s>"', "[2, null]", "true", "2.0"])
+def test_an_end_that_is_no_token_is_refused(tokenizer: Callable[..., Path], end: str) -> None:
+    folder = tokenizer()
+    (folder / "generation_config.json").write_text(f'{{"eos_token_id": {end}}}')
+    with pytest.raises(BadInput) as caught:
+        Chat(folder)
+    assert caught.value.message == (
+        f"{folder}/generation_config.json: eos_token_id: {json.loads(end)!r} is no number of a token; mend it"
+    )
+
+
+def named(folder: Path, as_list: bool, **templates: str) -> Path:
+    """A tokenizer with several templates, as the hub's files have had them."""
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    found = [{"name": name, "template": text} for name, text in templates.items()] if as_list else templates
+    path.write_text(json.dumps({**settings, "chat_template": found}), encoding="utf-8")
+    return folder
+
+
+DATED = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}"
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+@pytest.mark.parametrize(("before", "said"), [("", ""), (DATED, "26 Jul 2024")])
+def test_of_several_templates_the_default_one_is_used(
+    tokenizer: Callable[..., Path], as_list: bool, before: str, said: str
+) -> None:
+    chat = Chat(named(tokenizer(), as_list, default=before + TEMPLATE, tool_use=f"tools {DATED}"))
+    assert read(chat, chat.prompt(ASKED)) == said + RENDERED
+    assert chat.digest == Chat(tokenizer(template=before + TEMPLATE)).digest
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_several_templates_without_a_default_are_refused(tokenizer: Callable[..., Path], as_list: bool) -> None:
+    folder = named(tokenizer(), as_list, tool_use=TEMPLATE, rag=TEMPLATE)
+    with pytest.raises(BadInput) as caught:
+        Chat(folder)
+    assert caught.value.message == (
+        f"{folder}: the tokenizer has chat templates (rag, tool_use) and none named default; write the one to use to"
+        " chat_template.jinja"
+    )

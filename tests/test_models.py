@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mothertongue import models, prompts, sampling
+from mothertongue import models, prompts, sampling, weights
 from mothertongue.errors import BadInput
 from mothertongue.params import Base, Folder, Hub, Model, Package
 from mothertongue.sampling import Generate, Weigh
@@ -178,3 +178,24 @@ def test_braces_in_a_question_are_left_alone() -> None:
     ask = prompts.text("rubric", "es", question="¿Qué es {answer}?", answer="{0} {question} {{")
     assert "¿Qué es {answer}?" in ask
     assert "{0} {question} {{" in ask
+
+
+def test_a_broken_configuration_is_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "config.json").write_text('{"dtype": "bfloat16",')
+    with pytest.raises(BadInput) as caught:
+        sampling.Model(folder, "transformers", "float32", Store(tmp_path / "store"))
+    assert caught.value.message == (
+        f"{folder}/config.json: not JSON (Expecting property name enclosed in double quotes: line 1 column 22 (char"
+        " 21)); take the model's own file again"
+    )
+
+
+@pytest.mark.parametrize("level", ["nf4", "int8"])
+def test_a_broken_configuration_is_not_quantised(folder: Path, tmp_path: Path, level: str) -> None:
+    (folder / "config.json").unlink()
+    with pytest.raises(BadInput) as caught:
+        weights.quantize(folder, tmp_path / "out", level, "float32")
+    assert caught.value.message == (
+        f"{folder}/config.json: cannot be read (No such file or directory); take the whole folder of the model"
+    )
+    assert not (tmp_path / "out").exists()

@@ -1,7 +1,6 @@
 """One rendering of a conversation into token ids, for every engine and for training."""
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from itertools import takewhile
@@ -9,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from mothertongue.errors import BadInput
+from mothertongue.files import read_settings
 from mothertongue.records import Message
 
 # What templates may ask: those of reasoning models, whether to think first. An answer is what is measured here.
 PLAIN = {"enable_thinking": False}
+SLOW = ("*.model", "*.tiktoken", "vocab.*")  # what tokenizers without tokenizer.json are made from
 # Some templates write today's date: tomorrow no prompt would be the same. It is the day that Llama's falls back to.
 DAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 
@@ -21,15 +22,10 @@ class Chat:
     """A model's tokenizer and chat template; `digest` names both, 16 hex digits, and `ends` what ends a turn."""
 
     def __init__(self, model: Path) -> None:
-        from transformers import AutoTokenizer
-
         self.model = model
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        template = self.tokenizer.chat_template
-        if not template:
-            raise BadInput(f"{model}: the tokenizer has no chat template; take an instruction-tuned model")
-        if "strftime_now" in template:
-            self.tokenizer.chat_template = DAY + template
+        self.tokenizer: Any = _tokenizer(model)
+        template = _template(model, self.tokenizer.chat_template)
+        self.tokenizer.chat_template = DAY + template if "strftime_now" in template else template
         vocabulary = self.tokenizer.backend_tokenizer.to_str()
         self.digest = hashlib.sha256(f"{template}\0{vocabulary}".encode()).hexdigest()[:16]
         self.ends = _ends(model, self.tokenizer.eos_token_id)
@@ -119,13 +115,54 @@ class Chat:
             ) from error
 
 
+def _tokenizer(model: Path) -> Any:
+    """The model's fast tokenizer. Raises BadInput where a file of the folder is broken, or there is only a slow one."""
+    from transformers import AutoTokenizer
+
+    slow = BadInput(
+        f"{model}: only a slow tokenizer, none that a tokenizer.json holds; write one where its package is installed:"
+        " AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+    )
+    if not (model / "tokenizer.json").exists() and any(any(model.glob(name)) for name in SLOW):
+        raise slow
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
+        if name in ("config.json", "tokenizer.json") or (model / name).exists():
+            read_settings(model / name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises no other for what is JSON and yet no tokenizer
+        raise BadInput(
+            f"{model}: the tokenizer cannot be read ({' '.join(str(error).split())}); take the model's own files again"
+        ) from error
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise slow
+    return tokenizer
+
+
+def _template(model: Path, found: str | dict[str, str] | None) -> str:
+    """The chat template; of several named ones that without tools or documents."""
+    if isinstance(found, dict):
+        if "default" not in found:
+            raise BadInput(
+                f"{model}: the tokenizer has chat templates ({', '.join(sorted(found))}) and none named default; write"
+                " the one to use to chat_template.jinja"
+            )
+        found = found["default"]
+    if not found:
+        raise BadInput(f"{model}: the tokenizer has no chat template; take an instruction-tuned model")
+    return found
+
+
 def _ends(model: Path, eos: int | None) -> tuple[int, ...]:
     """The tokenizer's end token and those of the model's settings: Gemma's turns end with another than its texts."""
     found = {eos}
     for path in (model / "generation_config.json", model / "config.json"):
-        settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        settings = read_settings(path) if path.exists() else {}
         if (named := settings.get("eos_token_id")) is not None:
-            found |= set(named if isinstance(named, list) else [named])
+            tokens = named if isinstance(named, list) else [named]
+            if not all(type(token) is int for token in tokens):
+                raise BadInput(f"{path}: eos_token_id: {named!r} is no number of a token; mend it")
+            found |= set(tokens)
             break
     if not (ends := sorted(token for token in found if token is not None)):
         raise BadInput(f"{model}: neither tokenizer nor generation_config.json names an end token; add eos_token_id")

@@ -1,12 +1,13 @@
 """Atomic writing: a file or folder is whole under its name, or not there at all."""
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mothertongue.errors import BadInput
 
@@ -61,6 +62,19 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model's folder. Raises BadInput where it is not there or broken."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); take the whole folder of the model") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not JSON ({' '.join(str(error).split())}); take the model's own file again") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: not a JSON object; take the model's own file again")
+    return found
 
 
 def weights_size(folder: Path) -> int:

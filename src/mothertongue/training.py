@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from mothertongue import hardware, memory
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
-from mothertongue.files import new_file, new_folder
+from mothertongue.files import new_file, new_folder, read_settings
 from mothertongue.params import Adapter, Dtype
 from mothertongue.records import Pair, write_json
 
@@ -180,7 +179,7 @@ def probes(pairs: Sequence[Pair], base: Path, adapter: Path) -> list[tuple[tuple
     Raises BadInput when the adapter was trained with another rendering of conversations than the base's.
     """
     chat = Chat(base)
-    trained = json.loads((adapter / "chat.json").read_text(encoding="utf-8"))["digest"]
+    trained = read_settings(adapter / "chat.json").get("digest")
     if trained != chat.digest:
         raise BadInput(
             f"{adapter}: trained with chat template {trained}, but {base} has {chat.digest}; train the adapter again"

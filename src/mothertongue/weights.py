@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mothertongue.errors import BadInput
-from mothertongue.files import new_folder, weights_size
+from mothertongue.files import new_folder, read_settings, weights_size
 from mothertongue.params import Dtype, Merged
 
 
@@ -73,6 +73,7 @@ def quantize(merged: Path, out: Path, level: str, dtype: Dtype) -> dict[str, flo
     nf4 is the 4-bit normal float of Dettmers et al. 2023 with its scales quantised again; int8 is LLM.int8() of
     Dettmers et al. 2022. What is not quantised is stored in bfloat16; `dtype` is what nf4 computes in.
     """
+    read_settings(merged / "config.json")
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
+from mothertongue.files import read_settings
 from mothertongue.params import Dtype
 from mothertongue.store import Store
 
@@ -137,7 +138,7 @@ class Model:
         return self._opened.batch
 
     def _check_lengths(self, lengths: Sequence[int]) -> None:
-        room = int(self.config.get("max_position_embeddings", 2**31))
+        room = int(self.config.get("max_position_embeddings") or 2**31)
         if long := [length for length in lengths if length > room]:
             raise BadInput(
                 f"{self.folder}: {len(long)} of {len(lengths)} requests need more than the {room} tokens that the model"
@@ -154,11 +155,9 @@ def _version(distribution: str) -> str | None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{folder}: no model here (config.json cannot be read); run the stage that makes it") from error
-    return config
+    if not (folder / "config.json").exists():
+        raise BadInput(f"{folder}: no model here (config.json cannot be read); run the stage that makes it")
+    return read_settings(folder / "config.json")
 
 
 def _weights_digest(folder: Path) -> str:
