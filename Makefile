@@ -26,14 +26,24 @@ export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 JOB = env PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: help repro test check lock
+.PHONY: help repro seeds final test check lock
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' Makefile | awk -F '|' '{ printf "make %-7s %s\n", $$1, $$2 }'
 	@echo 'ARGS="..." is handed on: make repro ARGS="-s adapter", make test ARGS="-k pairs", make lock ARGS="--upgrade-package trl"'
 
 repro: $(STAMP)  ## conversations to a measured, quantised model; only what changed is computed again
 	@$(JOB) python -m mothertongue.params
+	@$(JOB) python -m mothertongue.experiments note
 	$(JOB) dvc repro $(ARGS)
+
+# Experiments run in a copy of what git knows, with uncommitted changes but without new files: `git add` those first.
+N ?= 3
+seeds: repro  ## N=3 trainings with seeds that follow adapter.seed, and how far they are apart, in the report
+	@$(JOB) python -m mothertongue.experiments seeds $(N)
+	$(JOB) dvc repro report
+
+final: repro  ## metrics/final.md: the report on split test, for others; made once, when all is chosen
+	@$(JOB) python -m mothertongue.experiments final
 
 test: $(STAMP)  ## all tests, those with the real engines too
 	$(JOB) python -m pytest $(ARGS)

@@ -36,7 +36,6 @@ def train(pairs: int, model: Path) -> object:
             Path(folder, "steps.csv"),
             values.adapter,
             values.base.dtype,
-            values.seed,
         )
         return time.perf_counter() - begin, report["last"]
 

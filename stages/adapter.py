@@ -21,7 +21,7 @@ def main(base: Path, pairs: Path, out: Path, steps: Path, report: Path) -> None:
     accuracy and margin for `dvc plots`, REPORT the token lengths and the last values.
     """
     values = params.load()
-    result = training.train(read_rows(pairs, Pair), base, out, steps, values.adapter, values.base.dtype, values.seed)
+    result = training.train(read_rows(pairs, Pair), base, out, steps, values.adapter, values.base.dtype)
     write_json(report, result)
     split = {"train": result, "validation": result["validation"]}
     fit = ", ".join(f"{name} {of['pairs'] - of['left_out']} of {of['pairs']} pairs" for name, of in split.items())

@@ -65,6 +65,7 @@ adapter:
   max_length: 512
   max_cut: 0.05
   evaluations: 4
+  seed: 2
 
 merged:
   dtype: bfloat16

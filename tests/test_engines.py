@@ -340,7 +340,7 @@ class Trained:
         self.pairs = _pairs()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trl, "DPOTrainer", Seen)
-            self.report = training.train(self.pairs, base, self.adapter, self.steps, section, "float32", 1)
+            self.report = training.train(self.pairs, base, self.adapter, self.steps, section, "float32")
         (self.trainer,) = seen
         self.trainer.model.eval()
 

@@ -109,7 +109,7 @@ def test_which_replies_are_followed(tmp_path: Path, said: str, replies: str) -> 
         ("  beta: 0.1", "  beta: 0.1\n  betta: 1", "47: adapter.betta: unknown parameter; remove it or mend its name"),
         ("  beta: 0.1\n", "", "42: adapter.beta: missing; add it"),
         ("metrics:\n", "metric:\n", ("1: metrics: missing; add it\n"
-         "64: metric: unknown parameter; remove it or mend its name")),
+         "65: metric: unknown parameter; remove it or mend its name")),
         (" min_margin: 1", " margin: 1", ("40: pairs.rules.0.min_margin: missing; add it\n"
          "40: pairs.rules.0.margin: unknown parameter; remove it or mend its name")),
         # type
@@ -121,8 +121,8 @@ def test_which_replies_are_followed(tmp_path: Path, said: str, replies: str) -> 
         ("seed: 1\n", "seed: 2026-01-01\n", "2: seed: input should be a valid integer, got datetime.date(2026, 1, 1)"),
         ("seed: 1\n", f"seed: {2**32}\n", "2: seed: input should be less than 4294967296, got 4294967296"),
         ('language: "es"', "language: 7", "1: language: input should be a valid string, got 7"),
-        ("merged:\n", "merged: 5\nrest:\n", ("58: merged: input should be a mapping of names to values, got 5\n"
-         "59: rest: unknown parameter; remove it or mend its name")),
+        ("merged:\n", "merged: 5\nrest:\n", ("59: merged: input should be a mapping of names to values, got 5\n"
+         "60: rest: unknown parameter; remove it or mend its name")),
         # range
         ("  beta: 0.1", "  beta: -1", "46: adapter.beta: input should be greater than 0, got -1"),
         ("  rank: 16", "  rank: 0", "43: adapter.rank: input should be greater than or equal to 1, got 0"),
@@ -133,27 +133,27 @@ def test_which_replies_are_followed(tmp_path: Path, said: str, replies: str) -> 
         ("seed: 1\n", "seed: -1\n", "2: seed: input should be greater than or equal to 0, got -1"),
         ("scheduler: cosine", "scheduler: cosin",
          "49: adapter.scheduler: input should be 'linear', 'cosine' or 'constant', got 'cosin'"),
-        ("[nf4, int8]", "[nf4, int9]", "62: quantized.1: input should be 'nf4' or 'int8', got 'int9'"),
-        ("[nf4, int8]", "[]", "62: quantized: list should have at least 1 item after validation, not 0, got []"),
-        ("[nf4, int8]", "[nf4, int8, nf4]", "62: quantized.2: 'nf4' stands there already; delete one"),
+        ("[nf4, int8]", "[nf4, int9]", "63: quantized.1: input should be 'nf4' or 'int8', got 'int9'"),
+        ("[nf4, int8]", "[]", "63: quantized: list should have at least 1 item after validation, not 0, got []"),
+        ("[nf4, int8]", "[nf4, int8, nf4]", "63: quantized.2: 'nf4' stands there already; delete one"),
         # what is measured
-        ("split: validation", "split: train", "65: metrics.split: input should be 'validation' or 'test', got 'train'"),
+        ("split: validation", "split: train", "66: metrics.split: input should be 'validation' or 'test', got 'train'"),
         ("validation: 0.2", "validation: 0",
-         "65: metrics.split: threads.validation is 0, so there is nothing to measure; raise it"),
+         "66: metrics.split: threads.validation is 0, so there is nothing to measure; raise it"),
         ("{model: merged,", "{model: dpo,",
-         ("69: metrics.models.merged.model: string should match pattern '^(base|merged|quantized/[a-z0-9_]+)$',"
+         ("70: metrics.models.merged.model: string should match pattern '^(base|merged|quantized/[a-z0-9_]+)$',"
           " got 'dpo'")),
         ("[nf4, int8]", "[nf4]",
-         "71: metrics.models.int8.model: no 'quantized/int8'; take one of base, merged, quantized/nf4"),
+         "72: metrics.models.int8.model: no 'quantized/int8'; take one of base, merged, quantized/nf4"),
         ("{model: quantized/int8,", "{model: quantized/nf4,",
-         ("71: metrics.models.int8: measures what stands there already; delete one\n"
-          "62: quantized.1: no entry of metrics.models measures quantized/int8; add one, or delete the level")),
+         ("72: metrics.models.int8: measures what stands there already; delete one\n"
+          "63: quantized.1: no entry of metrics.models measures quantized/int8; add one, or delete the level")),
         ("baselines: [base, prompted]", "baselines: [base, dpo]",
-         "72: metrics.baselines.1: no 'dpo'; take one of base, int8, merged, nf4, prompted"),
+         "73: metrics.baselines.1: no 'dpo'; take one of base, int8, merged, nf4, prompted"),
         ("baselines: [base, prompted]", "baselines: [base, prompted, merged, nf4, int8]",
-         "66: metrics.models: nothing but baselines; add a model to compare with them"),
+         "67: metrics.models: nothing but baselines; add a model to compare with them"),
         ("    prompted: {", "    Prompted: {",
-         ("68: metrics.models.Prompted: string should match pattern '^[a-z][a-z0-9_]*$', got 'Prompted'")),
+         ("69: metrics.models.Prompted: string should match pattern '^[a-z][a-z0-9_]*$', got 'Prompted'")),
         ('language: "es"', "language: Spanish",
          "1: language: string should match pattern '^[a-z]{2,3}$', got 'Spanish'"),
         ("  plain: {", "  Plain: {",
@@ -190,7 +190,7 @@ def test_which_replies_are_followed(tmp_path: Path, said: str, replies: str) -> 
         ("    temperature: 0.5", "    temperature: 0",
          "29: generated.other.n: at temperature 0 all 2 samples are equal; make it 1, or raise temperature"),
         ("    int8: {model: quantized/int8, system_prompt: false}\n", "",
-         "62: quantized.1: no entry of metrics.models measures quantized/int8; add one, or delete the level"),
+         "63: quantized.1: no entry of metrics.models measures quantized/int8; add one, or delete the level"),
         # one of several kinds
         ("{source: folder, id: toy}", "{source: web, id: toy}",
          "5: base.model.source: input should be one of 'package', 'hub', 'folder', got 'web'"),

@@ -448,7 +448,8 @@ def test_a_report_of_what_was_not_measured() -> None:
     Path("out.md").write_text("previous")
     Path("data").mkdir()
     Path("data/threads.jsonl").write_text("")
-    said = refused(report.main, "data/threads.jsonl", "measured", "scored", "out.json", "out.md")
+    files = ("data/threads.jsonl", "measured", "scored", "seeds", "experiments", "out.json", "out.md")
+    said = refused(report.main, *files)
     assert said == (
         "Error: measured/base/language.json: cannot be read (No such file or directory); run the stage that makes it"
     )

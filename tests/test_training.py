@@ -90,7 +90,7 @@ def test_nothing_to_train_on_stops_before_the_model_is_read(
     (tmp_path / "adapter").mkdir()
     with pytest.raises(BadInput) as caught:
         training.train(
-            [pair(5, split="test")], tokenizer(), tmp_path / "adapter", tmp_path / "steps.csv", section(), "float32", 1
+            [pair(5, split="test")], tokenizer(), tmp_path / "adapter", tmp_path / "steps.csv", section(), "float32"
         )
     assert caught.value.message == (
         "data/pairs.jsonl: no pair to train on; loosen pairs.rules, see metrics/pairs.json for the reasons"

@@ -180,6 +180,7 @@ class Pairs(Section):
 class Adapter(Section):
     """DPO with LoRA."""
 
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # of the weights to start from, and of the order of the pairs
     rank: Annotated[int, Field(ge=1)]
     alpha: Annotated[float, Field(gt=0)]
     dropout: Share

@@ -82,9 +82,7 @@ def _longest_first(pairs: Sequence[Pair], sizes: Sequence[int], longest: int) ->
     return [pair for size, pair in ordered if size <= longest]
 
 
-def train(
-    pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Adapter, dtype: Dtype, seed: int
-) -> dict[str, Any]:
+def train(pairs: Sequence[Pair], base: Path, out: Path, steps: Path, params: Adapter, dtype: Dtype) -> dict[str, Any]:
     """Train on the pairs of split `train`, measure on `validation`; write the adapter, and its steps as CSV for plots.
 
     Nothing is written before training has ended, so a killed run leaves no torn checkpoint and starts clean. On a CPU
@@ -110,7 +108,7 @@ def train(
 
     if not (gpu := hardware.gpu()):
         memory.keep_freed()
-    set_seed(seed)
+    set_seed(params.seed)
     model: Any = AutoModelForCausalLM.from_pretrained(
         base, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
     )
@@ -141,8 +139,8 @@ def train(
             logging_steps=1,
             save_strategy="no",
             report_to=[],
-            seed=seed,
-            data_seed=seed,
+            seed=params.seed,
+            data_seed=params.seed,
             dataloader_pin_memory=gpu,
         )
         trainer = Trainer(

@@ -1,0 +1,179 @@
+"""Runs of the whole chain beside the workspace's own: further seeds, the figures on test, and a list of who looked.
+
+Each is a DVC experiment in a temporary copy of the project, so that the workspace stays as it is, with what git knows
+of it, committed or not. Its name ends in a digest of what made its figures: one that was run is not run again.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from ruamel.yaml import YAML
+
+from mothertongue import params
+from mothertongue.errors import BadInput
+from mothertongue.figures import FIGURES
+from mothertongue.files import new_file
+from mothertongue.history import Experiments, Figures, Seeds, Training, read
+from mothertongue.records import write_json
+
+SEEDS, EXPERIMENTS, FINAL = (Path("metrics", name) for name in ("seeds.json", "experiments.json", "final.md"))
+OURS = re.compile(r"(seed-\d+|final)-[0-9a-f]{8}")  # experiments that nobody chooses by
+
+
+def digest(lock: Mapping[str, Any], word: str, apart: str) -> str:
+    """Of what made the outputs of the stages `word` and all that follow but the report, one parameter set apart.
+
+    `lock` is what dvc.lock holds. What these stages hand to each other follows from the rest and is left out.
+    """
+    stages = {name: stage for name, stage in lock["stages"].items() if name != "report"}
+    names = {name for name in stages if name.split("@")[0] == word}
+    if not names:
+        raise BadInput(f"dvc.lock: no stage {word}; run `make repro` first")
+    outs: set[str] = set()
+    while True:
+        outs = {out["path"] for name in names for out in stages[name].get("outs", ())}
+        more = {
+            name for name, stage in stages.items() if any(_within(dep["path"], outs) for dep in stage.get("deps", ()))
+        } - names
+        if not more:
+            break
+        names |= more
+    section, _, field = apart.rpartition(".")
+    found = {}
+    for name in names:
+        values = {key: value for key, value in _params(stages[name]).items() if key != apart}
+        if section in values:
+            values[section] = {key: value for key, value in values[section].items() if key != field}
+        deps = {dep["path"]: dep["md5"] for dep in stages[name].get("deps", ()) if not _within(dep["path"], outs)}
+        found[name] = [stages[name]["cmd"], deps, values]
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _within(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def _params(stage: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(stage.get("params", {}).get("params.yaml", {}))
+
+
+def _yaml(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def _lock() -> Any:
+    try:
+        return _yaml(Path("dvc.lock").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"dvc.lock: cannot be read ({error.strerror}); run `make repro` first") from error
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; nothing where it fails, as outside of a repository."""
+    return subprocess.run(["git", *arguments], capture_output=True, check=False).stdout.decode()
+
+
+def _experiments() -> dict[str, tuple[str, str]]:
+    """The commit and the reference of each experiment, by name; of several of one name the last."""
+    found = {}
+    for line in _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines():
+        if match := re.fullmatch(r"(\w+) (refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+))", line):
+            found[match[3]] = (match[1], match[2])
+    return found
+
+
+def _run(name: str, change: str) -> str | None:
+    """The commit of an experiment with one change, which is run where there is none; None where it failed."""
+    if name not in _experiments():
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, "--set-param", change], check=False
+        )
+    return _experiments().get(name, (None, ""))[0]
+
+
+def _figures(read_text: Callable[[str], str], columns: Iterable[str]) -> Figures:
+    suites = {name: [f"metrics/measured/{name}/{suite}.json" for suite in FIGURES] for name in columns}
+    return {
+        name: {
+            figure: found["value"] for path in paths for figure, found in json.loads(read_text(path))["figures"].items()
+        }
+        for name, paths in suites.items()
+    }
+
+
+@click.group()
+def main() -> None:
+    """Further seeds, the figures on test, and a list of the experiments that were looked at."""
+
+
+@main.command()
+def note() -> None:
+    """Add the experiments of this clone to metrics/experiments.json; `make repro` does so first."""
+    known = read(EXPERIMENTS, Experiments)
+    seen = {line.split()[0] for line in (*known.validation, *known.test)}
+    new: dict[str, list[str]] = {"validation": [], "test": []}
+    for name, (commit, _) in _experiments().items():
+        if commit[:7] not in seen and not OURS.fullmatch(name):
+            values = _yaml(_git("show", f"{commit}:params.yaml")) or {}
+            new["test" if values.get("metrics", {}).get("split") == "test" else "validation"].append(
+                f"{commit[:7]} {name}"
+            )
+    if any(new.values()):
+        write_json(
+            EXPERIMENTS,
+            {"validation": sorted(known.validation + new["validation"]), "test": sorted(known.test + new["test"])},
+        )
+
+
+@main.command()
+@click.argument("count", type=click.IntRange(min=2))
+def seeds(count: int) -> None:
+    """Train and measure with COUNT seeds in all, from adapter.seed on; metrics/seeds.json gets all their figures."""
+    from dvc.api import DVCFileSystem
+
+    values, ours = params.load(), digest(_lock(), "adapter", "adapter.seed")
+    first, columns = values.adapter.seed, list(values.metrics.models)
+    runs = [Training(seed=first, figures=_figures(lambda path: Path(path).read_text(encoding="utf-8"), columns))]
+    failed = []
+    for seed in range(first + 1, first + count):
+        commit = _run(f"seed-{seed}-{ours}", f"adapter.seed={seed}")
+        if commit and digest(_yaml(_git("show", f"{commit}:dvc.lock")), "adapter", "adapter.seed") == ours:
+            kept = DVCFileSystem(rev=commit)
+            runs.append(
+                Training(seed=seed, figures=_figures(lambda path, kept=kept: str(kept.read_text(path)), columns))  # type: ignore[misc]
+            )
+        else:
+            failed.append(seed)
+    write_json(SEEDS, Seeds(split=values.metrics.split, runs=runs).model_dump())
+    click.echo(f"{SEEDS}: {len(runs)} of {count} trainings")
+    if failed:
+        raise BadInput(f"adapter.seed {', '.join(map(str, failed))}: no figures, see above; `make seeds` tries again")
+
+
+@main.command()
+def final() -> None:
+    """Measure on split test, and write that report to metrics/final.md; metrics/experiments.json keeps the look."""
+    if params.load().metrics.split == "test":
+        raise BadInput("params.yaml: metrics.split: `make final` turns it to test itself; choose on validation")
+    ours, known = digest(_lock(), "metrics", "metrics.split"), read(EXPERIMENTS, Experiments)
+    if ours not in known.test:
+        write_json(EXPERIMENTS, {"validation": known.validation, "test": sorted([*known.test, ours])})
+    name = f"final-{ours}"
+    if name in (found := _experiments()):  # the page may be another today; what it is made of is in DVC's cache
+        _git("update-ref", "-d", found[name][1])
+    if not (commit := _run(name, "metrics.split=test")):
+        raise BadInput(f"{name}: the experiment failed, see above; mend that and run again")
+    with new_file(FINAL) as file:
+        file.write(_git("show", f"{commit}:metrics/report.md").encode())
+    click.echo(f"{FINAL}: written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What was tried before: spreads and notes of rows written here; experiments of a toy chain of shell commands."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy
+from conftest import PARAMS
+
+from mothertongue.errors import BadInput
+from mothertongue.experiments import digest
+from mothertongue.figures import FIGURES
+from mothertongue.history import Experiments, Seeds, Training, notes, read, spread, stale
+
+MEASURED = {"base": {"f": 1.0}, "merged": {"f": 2.0, "g": 5.0}}
+OTHERS = [{"base": {"f": 1.0}, "merged": {"f": value}} for value in (1.5, 4.0)]
+SEEDS = Seeds(runs=[Training(seed=s, figures=f) for s, f in zip((7, 8, 9), [MEASURED, *OTHERS], strict=True)])
+
+
+def test_a_spread_is_lowest_highest_and_how_many() -> None:
+    assert spread(SEEDS, 7, MEASURED, "merged") == {"f": (1.5, 4.0, 3), "g": (5.0, 5.0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("seed", "measured"), [(7, {**MEASURED, "merged": {"f": 2.1, "g": 5.0}}), (8, MEASURED), (7, OTHERS[0])]
+)
+def test_a_spread_of_another_model_is_none(seed: int, measured: dict[str, dict[str, float]]) -> None:
+    assert stale(SEEDS, seed, measured)
+    assert spread(SEEDS, seed, measured, "merged") == {}
+    assert "of another model and is not shown" in notes(SEEDS, Experiments(), seed, measured, "validation")[-1]
+
+
+def test_what_the_report_says_first() -> None:
+    looked = Experiments(validation=["a x", "b y"], test=["c"])
+    assert notes(SEEDS, looked, 7, MEASURED, "test") == [
+        "Experiments that were looked at on split `validation` before: 2.",
+        "Settings that were looked at on split `test`: 1.",
+        "How far another seed moves the figures was measured on split `validation`, and stands there.",
+    ]
+    assert notes(Seeds(), Experiments(), 7, MEASURED, "validation") == [
+        "Experiments that were looked at on split `validation` before: 0.",
+        "One training: how far another seed moves the figures was not measured (`make seeds N=3`).",
+    ]
+    assert len(notes(SEEDS, Experiments(), 7, MEASURED, "validation")) == 1
+
+
+def test_a_broken_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "seeds.json").write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"seeds.json: cannot be read \(.+\); take it from git, or write \{\}"):
+        read(tmp_path / "seeds.json", Seeds)
+
+
+def _stage(deps: dict[str, str], outs: list[str], **values: object) -> dict[str, object]:
+    return {
+        "cmd": "do",
+        "deps": [{"path": path, "md5": md5} for path, md5 in deps.items()],
+        "params": {"params.yaml": values},
+        "outs": [{"path": path, "md5": "x"} for path in outs],
+    }
+
+
+def _lock(seed: int = 1, beta: float = 0.1, pairs: str = "p", model: str = "m", code: str = "c") -> dict[str, object]:
+    return {
+        "stages": {
+            "pairs": _stage({}, ["data/pairs.jsonl"]),
+            "adapter": _stage({"data/pairs.jsonl": pairs}, ["models/adapter"], adapter={"seed": seed, "beta": beta}),
+            "metrics@merged": _stage({"models/adapter/weights": model, "src/code.py": code}, ["metrics/measured"]),
+            "report": _stage({"metrics/measured": model, "metrics/seeds.json": model}, ["metrics/report.md"]),
+        }
+    }
+
+
+def test_trainings_are_alike_where_all_but_the_seed_is() -> None:
+    def of(lock: dict[str, object]) -> str:
+        return digest(lock, "adapter", "adapter.seed")
+
+    assert of(_lock()) == of(_lock(seed=2, model="n"))
+    others = [of(_lock(beta=0.2)), of(_lock(pairs="q")), of(_lock(code="d"))]
+    assert len({of(_lock()), *others}) == 4
+
+
+DVC = """\
+stages:
+  adapter:
+    cmd: test $(grep -c 'seed. 5' params.yaml) = 0 && mkdir -p models && grep seed params.yaml > models/adapter
+    params: [adapter]
+    outs: [models/adapter]
+  metrics:
+    foreach: ${metrics.models}
+    do:
+      cmd: python measure.py ${key}
+      deps: [models/adapter]
+      params:
+        - metrics.split
+      outs:
+        - metrics/measured/${key}
+  report:
+    cmd: cat metrics/measured/merged/language.json metrics/experiments.json params.yaml > metrics/report.md
+    deps: [metrics/measured, metrics/seeds.json, metrics/experiments.json]
+    outs:
+      - metrics/report.md: {cache: false}
+"""
+MEASURE = f"""\
+import json, re, sys
+from pathlib import Path
+folder = Path("metrics/measured", sys.argv[1])
+folder.mkdir(parents=True)
+seed = int(re.findall("seed: ([0-9]+)", Path("models/adapter").read_text())[1])
+for suite in {list(FIGURES)}:
+    (folder / f"{{suite}}.json").write_text(json.dumps({{"figures": {{suite: {{"value": seed}}}}}}))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> toy.Workspace:
+    """A project with git and DVC whose adapter is its seed (2), and whose training fails with seed 5."""
+    here = toy.Workspace(tmp_path / "project", tmp_path / "store")
+    (here.root / "metrics").mkdir(parents=True)
+    for name, text in {
+        "dvc.yaml": DVC,
+        "measure.py": MEASURE,
+        "params.yaml": PARAMS,
+        "metrics/seeds.json": "{}",
+        "metrics/experiments.json": "{}",
+        ".gitignore": "/models/\n/metrics/measured/\n",
+    }.items():
+        (here.root / name).write_text(text, encoding="utf-8")
+    here.run("git", "init", "-q")
+    here.run("dvc", "init", "-q")
+    here.run("dvc", "repro")
+    here.commit("all")
+    return here
+
+
+def _ask(here: toy.Workspace, *arguments: str, code: int = 0) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-m", "mothertongue.experiments", *arguments],
+        cwd=here.root,
+        env=here.env | {"PYTHONPATH": str(toy.ROOT / "src"), "PWD": os.fspath(here.root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+@pytest.mark.slow
+def test_further_seeds_leave_the_workspace_as_it_was_and_run_once(project: toy.Workspace) -> None:
+    params = project.root / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("beta: 0.1", "beta: 0.2"), encoding="utf-8")
+    project.run("dvc", "repro")  # changes that are not committed are part of it
+    changed = project.run("git", "status", "--short")
+    assert "Running stage 'adapter'" in _ask(project, "seeds", "3")
+    assert project.run("git", "status", "--short") == changed.replace(" M params", " M metrics/seeds.json\n M params")
+    found = read(project.root / "metrics/seeds.json", Seeds)
+    assert [(run.seed, run.figures["merged"]["language"]) for run in found.runs] == [(2, 2), (3, 3), (4, 4)]
+    assert "Running stage" not in _ask(project, "seeds", "3")
+    said = _ask(project, "seeds", "4", code=1)
+    assert said.endswith("Error: adapter.seed 5: no figures, see above; `make seeds` tries again\n")
+    assert read(project.root / "metrics/seeds.json", Seeds) == found
+
+
+@pytest.mark.slow
+def test_who_looked_is_kept_and_looks_at_test_are_counted(project: toy.Workspace) -> None:
+    kept = project.root / "metrics/experiments.json"
+    _ask(project, "note")
+    assert kept.read_text(encoding="utf-8") == "{}"  # a clone without experiments changes nothing
+    project.run("dvc", "exp", "run", "--temp", "-n", "mine", "-S", "adapter.beta=0.3")
+    project.run("dvc", "exp", "run", "--temp", "-n", "early", "-S", "metrics.split=test")
+    for _ in range(2):
+        _ask(project, "note")
+        looked = json.loads(kept.read_text(encoding="utf-8"))
+        assert {split: [name.split()[1] for name in names] for split, names in looked.items()} == {
+            "validation": ["mine"],
+            "test": ["early"],
+        }
+    project.run("dvc", "exp", "remove", "mine", "early")
+    for _ in range(2):
+        _ask(project, "final")
+        page = (project.root / "metrics/final.md").read_text(encoding="utf-8")
+        assert "split: test" in page
+        assert len(read(kept, Experiments).test) == 2  # `early`, and these settings, once
+        assert read(kept, Experiments).validation == looked["validation"]
+        assert re.search(r'"[0-9a-f]{8}"', page), "the page was made before its own look was counted"
+    assert "split: validation" in (project.root / "params.yaml").read_text(encoding="utf-8")
