@@ -103,6 +103,13 @@ def write(path: Path, rows: list[object]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
+def test_a_source_that_holds_nothing_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "mine.jsonl", [])
+    with pytest.raises(BadInput) as caught:
+        sources.read(Raw(sources=[file("mine.jsonl", "messages")]), "es", tmp_path)
+    assert caught.value.message == ("params.yaml: raw.sources: mine.jsonl: holds no message; fill it, or take it out")
+
+
 def test_files_of_every_format_together(tmp_path: Path) -> None:
     for form, rows in FORMATS.items():
         write(tmp_path / f"{form}.jsonl", rows)

@@ -27,6 +27,8 @@ def read(params: Raw, language: str, folder: Path) -> tuple[list[Conversation], 
             found, tally = _read(source, language, folder)
         except RecursionError as error:
             raise BadInput(f"{name}: a chain of replies goes too deep to follow; cut it into several") from error
+        if not tally.taken:
+            raise BadInput(f"params.yaml: raw.sources: {name}: holds no message; fill it, or take it out")
         conversations += found
         tallies[name] = tally
     return conversations, tallies
