@@ -15,6 +15,7 @@ from mothertongue.sampling import Generate, Weigh
 from mothertongue.store import Store
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole file of no tensors: length of the header, header
 NO_WEIGHTS = "no *.safetensors file; convert the weights to safetensors first"
 
 
@@ -28,7 +29,7 @@ def folder(tmp_path: Path, tokenizer: Callable[..., Path]) -> Path:
     place = tmp_path / "toy"
     shutil.copytree(tokenizer(), place)
     (place / "config.json").write_text(json.dumps({"dtype": "bfloat16", "max_position_embeddings": 64}))
-    (place / "model.safetensors").write_bytes(b"weights")
+    (place / "model.safetensors").write_bytes(WEIGHTS)
     return place
 
 
@@ -40,7 +41,7 @@ def test_a_folder_is_copied_without_what_no_one_asked_for(folder: Path, tmp_path
     models.fetch(base(folder), tmp_path / "base")
     copied = {path.name: path.read_bytes() for path in (tmp_path / "base").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= set(copied)
-    assert copied["model.safetensors"] == b"weights"
+    assert copied["model.safetensors"] == WEIGHTS
     assert not {"pytorch_model.bin", "modeling_toy.py", "tekken.json"} & set(copied)
     assert [name for name in copied if name.endswith(".safetensors")] == ["model.safetensors"]
 
@@ -51,6 +52,26 @@ def test_a_folder_with_a_broken_link(folder: Path, tmp_path: Path) -> None:
         models.fetch(base(folder), tmp_path / "base")
     assert caught.value.message == (
         f"{folder}/generation_config.json: cannot be used (No such file or directory); mend it and run again"
+    )
+    assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "header too small"),
+        (WEIGHTS[:-1], "invalid header length"),
+        (WEIGHTS + b"more", "incomplete metadata, file not fully covered"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "header too large"),
+    ],
+)
+def test_weights_that_are_not_whole(folder: Path, tmp_path: Path, content: bytes, why: str) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(BadInput) as caught:
+        models.fetch(base(folder), tmp_path / "base")
+    assert caught.value.message == (
+        f"{path}: not whole (Error while deserializing header: {why}); fetch the model again"
     )
     assert not (tmp_path / "base").exists()
 
@@ -145,7 +166,7 @@ def test_the_identity_is_of_content_and_not_of_place(folder: Path, tmp_path: Pat
     assert identity(moved, store) == first
     (moved / "model.safetensors").write_bytes(b"Weights")
     assert identity(moved, store) == {**first, "weights": identity(moved, store)["weights"]} != first
-    (moved / "model.safetensors").write_bytes(b"weights")
+    (moved / "model.safetensors").write_bytes(WEIGHTS)
     (moved / "chat_template.jinja").write_text("{{ messages[0].content }}")
     assert identity(moved, store) == {**first, "chat": identity(moved, store)["chat"]} != first
 

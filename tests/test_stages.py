@@ -275,7 +275,8 @@ def test_a_model_without_safetensors() -> None:
 
 def test_a_folder_is_the_base() -> None:
     Path("toy").mkdir()
-    Path("toy/model.safetensors").write_bytes(b"x" * 2_000_000)
+    header = b'{"x":{"dtype":"U8","shape":[2000000],"data_offsets":[0,2000000]}}'
+    Path("toy/model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x" * 2_000_000)
     result = run(base.main, "models/base")
     assert (result.exit_code, result.output) == (0, "models/base: toy, 2 MB, to compute in float32\n")
 

@@ -49,9 +49,23 @@ def located(model: Model) -> Path:
             ) from error
     elif isinstance(model, Folder):
         place = Path(model.id)
-    if not any(place.glob("*.safetensors")):
+    weights = [path for path in sorted(place.glob("*.safetensors")) if not any(map(path.match, LEFT))]
+    if not weights:
         raise BadInput(f"{place}: no *.safetensors file; convert the weights to safetensors first")
+    _check_whole(weights)
     return place
+
+
+def _check_whole(weights: list[Path]) -> None:
+    """Raises BadInput where a file's header is broken, or says of another length than the file has."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in weights:
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"{path}: not whole ({error}); fetch the model again") from error
 
 
 def _from_gguf(model: Package, dtype: Dtype, folder: Path) -> None:
