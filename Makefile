@@ -32,6 +32,7 @@ help:  ## this list
 	@echo 'ARGS="..." is handed on: make repro ARGS="-s adapter", make test ARGS="-k pairs", make lock ARGS="--upgrade-package trl"'
 
 repro: $(STAMP)  ## conversations to a measured, quantised model; only what changed is computed again
+	@$(JOB) python requirements/engines.py $(LOCK)
 	@$(JOB) python -m mothertongue.params
 	@$(JOB) python -m mothertongue.experiments note
 	$(JOB) dvc repro $(ARGS)

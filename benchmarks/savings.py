@@ -3,8 +3,7 @@
     python -m benchmarks.savings [--pairs 24] [--tokens 32] [--model models/base]
 
 Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Each side runs in a process of its own.
-freed: freed memory stays with the process. groups: answers in groups of like length. ended: answers that have ended
-leave the batch. beginning: what all prompts begin with is computed once. attention: not fused in decoding.
+freed: freed memory stays with the process. attention: not fused in decoding.
 """
 
 import json
@@ -76,15 +75,12 @@ SIDES: dict[str, Callable[[int], object]] = {"train": train, "answer": answer, "
 TAKEN_AWAY: dict[str, Callable[[], object]] = {
     "nothing": lambda: None,
     "freed": lambda: setattr(memory, "keep_freed", lambda: None),
-    "groups": lambda: setattr(transformers, "_alike", lambda lengths: [list(range(len(lengths)))]),
-    "ended": lambda: setattr(transformers, "STEPS", 10**6),
-    "beginning": lambda: setattr(transformers, "_shared", lambda _: 0),
     "attention": fuse_attention,
 }
 MEASURES = {
     "train": ["freed"],
-    "answer": ["freed", "groups", "ended", "beginning", "attention"],
-    "weigh": ["freed", "beginning"],
+    "answer": ["freed", "attention"],
+    "weigh": ["freed"],
 }
 
 

@@ -1,6 +1,7 @@
 """What the project's own files say of each other, read from their source."""
 
 import ast
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -43,3 +44,32 @@ def reached(script: Path) -> set[str]:
     for path in list(done):
         done |= prompt_files(path)
     return {path.relative_to(ROOT).as_posix() for path in done}
+
+
+# Packages that carry text and files, and change no byte of what is made.
+PLUMBING = {"click", "huggingface_hub", "jinja2", "platformdirs", "pydantic", "pydantic_core", "ruamel", "tqdm"}
+# Engines that another one loads: no import names them.
+BESIDE = {
+    "chat.py": {"tokenizers"},
+    "models.py": {"gguf"},
+    "sampling/transformers.py": {"bitsandbytes"},
+    "training.py": {"accelerate"},
+    "weights.py": {"bitsandbytes"},
+}
+
+
+def engines(script: Path) -> set[str]:
+    """The packages that compute in a script, as requirements/engines.json names them."""
+    found: set[str] = set()
+    for path in map(ROOT.joinpath, reached(script)):
+        if path.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+        if path.is_relative_to(PACKAGE):
+            found |= BESIDE.get(path.relative_to(PACKAGE).as_posix(), set())
+    ours = {"mothertongue", "stages", *PLUMBING, *sys.stdlib_module_names}
+    return {name.replace("_", "-") for name in found - ours}

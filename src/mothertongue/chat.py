@@ -1,6 +1,7 @@
 """One rendering of a conversation into token ids, for every engine and for training."""
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from itertools import takewhile
@@ -19,20 +20,26 @@ DAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 
 
 class Chat:
-    """A model's tokenizer and chat template; `digest` names both, 16 hex digits, and `ends` what ends a turn."""
+    """A model's tokenizer and chat template; `ends` are the token ids that end a turn.
+
+    `digest`, 16 hex digits, names all that a rendered conversation and a decoded answer follow from: the template, the
+    vocabulary, which tokens are special, and the ends.
+    """
 
     def __init__(self, model: Path) -> None:
         self.model = model
         self.tokenizer: Any = _tokenizer(model)
         template = _template(model, self.tokenizer.chat_template)
         self.tokenizer.chat_template = DAY + template if "strftime_now" in template else template
-        vocabulary = self.tokenizer.backend_tokenizer.to_str()
-        self.digest = hashlib.sha256(f"{template}\0{vocabulary}".encode()).hexdigest()[:16]
         self.ends = _ends(model, self.tokenizer.eos_token_id)
         # The tokenizer's own list names only those with a role; Llama 3's headers, say, are not on it.
         added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        special = sorted(added.union(self.tokenizer.all_special_tokens), key=len, reverse=True)
+        special = sorted(added.union(self.tokenizer.all_special_tokens), key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(map(re.escape, special)))
+        # tokenizer_config.json names tokens, too: its eos_token ends turns, whatever tokenizer.json says.
+        vocabulary = self.tokenizer.backend_tokenizer.to_str()
+        parts = [template, vocabulary, special, self.ends, self.tokenizer.bos_token]
+        self.digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def clean(self, text: str) -> str:
         """Text in which no control token of this tokenizer can be read: `<|im_end|>` becomes `< |im_end|>`."""

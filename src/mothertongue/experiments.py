@@ -52,7 +52,8 @@ def digest(lock: Mapping[str, Any], word: str, apart: str) -> str:
         if section in values:
             values[section] = {key: value for key, value in values[section].items() if key != field}
         deps = {dep["path"]: dep["md5"] for dep in stages[name].get("deps", ()) if not _within(dep["path"], outs)}
-        found[name] = [stages[name]["cmd"], deps, values]
+        engines = {file: of for file, of in stages[name].get("params", {}).items() if file != "params.yaml"}
+        found[name] = [stages[name]["cmd"], deps, values, engines]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]
 
 

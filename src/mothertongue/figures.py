@@ -22,7 +22,7 @@ FIGURES: Mapping[str, Mapping[str, Figure]] = {
         "chrf_to_expert": Figure("chrf", "higher", "corpus chrF++ of the answers to the experts'"),
         "questions": Figure("share", "", "share of answers that end with a question"),
         "distinct": Figure("mean", "higher", "distinct answers for each answer given"),
-        "words": Figure("mean", "", "words per answer"),
+        "words": Figure("mean", "", "words per answer (letters, where a script has no spaces)"),
         "finished": Figure("share", "higher", "share of answers that ended by themselves"),
     },
     "preference": {

@@ -33,6 +33,22 @@ def gpu() -> bool:
     return False
 
 
+@cache
+def device() -> str:
+    """What computes, as keys of the sample store and signatures name it: other hardware rounds otherwise.
+
+    A GPU by its model; a CPU by the instructions that matrix products are made of, and the number of threads that share
+    one. Raises BadInput as `gpu`.
+    """
+    import torch
+
+    if gpu():
+        return str(torch.cuda.get_device_name())
+    able = torch.cpu.get_capabilities()
+    instructions = [name for name in ("avx512_bf16", "avx512_fp16", "amx_bf16") if able.get(name)]
+    return " ".join(["cpu", torch.backends.cpu.get_cpu_capability(), *instructions, str(torch.get_num_threads())])
+
+
 def keep_one() -> None:
     """Leave one GPU in sight, the first of those that CUDA_VISIBLE_DEVICES names; call it before CUDA starts.
 

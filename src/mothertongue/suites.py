@@ -202,6 +202,7 @@ def signature(suite: str, figure: str, subject: Subject, harness: Mapping[str, s
         "split": limits.split,
         "language": subject.language,
         "engine": model.identity["engine"],
+        "device": model.identity["device"],
         "dtype": model.dtype,
         "chat": model.chat.digest,
     }

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from mothertongue import hardware
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import read_settings
@@ -74,7 +76,8 @@ class Engine(Protocol):
 EngineName = Literal["vllm", "transformers"]
 
 
-REVISION = 2  # of the rooms below: raise it when one answers otherwise than before, so that nothing old is found
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # what configurations of such models call them
+REVISION = 3  # of the rooms below: raise it when one answers otherwise than before, so that nothing old is found
 
 
 def preferred() -> EngineName:
@@ -97,14 +100,21 @@ class Model:
         self.folder, self.engine, self.dtype, self.store = folder, engine, dtype, store
         self.config = _config(folder)
         self.chat = Chat(folder)
-        version = next((v for name in (engine, f"{engine}-cpu") if (v := _version(name))), "none")
         self.identity = {
             "weights": _weights_digest(folder),
             "chat": self.chat.digest,
-            # torch's version says CPU or CUDA, which do not give the same numbers
-            "engine": f"{engine} {version} torch {_version('torch')} r{REVISION}",
+            "engine": _engine(engine),
+            "device": hardware.device(),
             "dtype": dtype,
         }
+        quantization = self.config.get("quantization_config") or {}
+        if method := quantization.get("quant_method"):  # the package that computes it has its name
+            self.identity["quantization"] = f"{method} {_version(str(method))}"
+        # LLM.int8() looks for outliers in a whole batch, and experts share their tokens' matrices: a row is computed
+        # otherwise beside other rows, whatever the shape.
+        self._mixes = engine == "transformers" and bool(
+            quantization.get("load_in_8bit") or any(self.config.get(name) for name in EXPERTS)
+        )
 
     @cached_property
     def _opened(self) -> Engine:
@@ -119,20 +129,27 @@ class Model:
     def generate(self, requests: Sequence[Generate], label: str) -> list[Text]:
         """One text per request, in order. Raises BadInput when one does not fit the model's context."""
         self._check_lengths([len(r.prompt) + r.max_tokens for r in requests])
-        found = self.store.answered(
-            self.identity, requests, lambda part: self._opened.generate(part), self._batch, label
-        )
+        found = self._answered(requests, lambda part: self._opened.generate(part), label)
         return [Text(**value) for value in found]
 
     def choose(self, requests: Sequence[Choose], label: str) -> list[list[float]]:
         """For each request the log-probabilities of its options, in order."""
         self._check_lengths([len(r.prompt) + 1 for r in requests])
-        return self.store.answered(self.identity, requests, lambda part: self._opened.choose(part), self._batch, label)
+        return self._answered(requests, lambda part: self._opened.choose(part), label)
 
     def weigh(self, requests: Sequence[Weigh], label: str) -> list[list[float]]:
         """For each request the log-probabilities of its continuation's tokens, in order."""
         self._check_lengths([len(r.prompt) + len(r.continuation) for r in requests])
-        return self.store.answered(self.identity, requests, lambda part: self._opened.weigh(part), self._batch, label)
+        return self._answered(requests, lambda part: self._opened.weigh(part), label)
+
+    def _answered(
+        self, requests: Sequence[Any], ask: Callable[[Sequence[Any]], Sequence[Any]], label: str
+    ) -> list[Any]:
+        identity = self.identity
+        if self._mixes:  # found again only where all that was asked together is asked again
+            together = json.dumps([asdict(request) for request in requests])
+            identity = identity | {"together": hashlib.sha256(together.encode()).hexdigest()[:16]}
+        return self.store.answered(identity, requests, ask, self._batch, label)
 
     def _batch(self) -> int:
         return self._opened.batch
@@ -145,6 +162,15 @@ class Model:
                 f" holds (the longest {max(long)}); take out the longest conversations, or lower max_tokens in"
                 " params.yaml"
             )
+
+
+def _engine(name: EngineName) -> str:
+    """An engine with the versions of what computes in it."""
+    version = next((v for package in (name, f"{name}-cpu") if (v := _version(package))), "none")
+    # torch's version says CPU or CUDA, which do not give the same numbers
+    found = f"{name} {version} torch {_version('torch')} tokenizers {_version('tokenizers')} r{REVISION}"
+    invariant = name == "vllm" and os.environ.get("VLLM_BATCH_INVARIANT", "0") not in ("", "0")
+    return f"{found} batch-invariant" if invariant else found
 
 
 def _version(distribution: str) -> str | None:

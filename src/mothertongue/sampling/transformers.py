@@ -1,8 +1,14 @@
-"""The transformers room: sampling and scoring in plain torch, also on models that bitsandbytes quantised."""
+"""The transformers room: sampling and scoring in plain torch, also on models that bitsandbytes quantised.
+
+What comes out for a request depends on the request alone, and not on what is asked with it. A matrix product rounds by
+the shape of its operands, so that a number moves in its last digits with the size of its batch, and in bfloat16 one
+answer in five to ten becomes another one. So each request is computed in a shape that follows from its own length: its
+row is padded to the next power of two, and its batch is filled up with copies to a fixed number of rows.
+benchmarks/batches.py prints what is equal, and what it costs.
+"""
 
 import logging
-from collections.abc import Sequence
-from itertools import compress
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +17,10 @@ from mothertongue.chat import Chat
 from mothertongue.params import Dtype
 from mothertongue.sampling import Choose, Generate, Text, Weigh
 
-STEPS = 4  # tokens between two looks at which answers have ended: those leave the batch
-TOKENS = 4096  # padded tokens of one forward pass when scoring: bounds the logits held in memory
-PROMPT_TOKENS = 32768  # the same when generating, where a prompt has one row of logits
+NARROWEST = 32  # tokens: what is shorter is padded to it
+# The shapes are part of what comes out: whoever changes one raises sampling.REVISION.
+ROWS = {"cpu": 16, "cuda": 64}  # of a batch when generating
+TOKENS = {"cpu": 512, "cuda": 8192}  # of a batch when scoring: bounds the logits held in memory
 
 
 class Transformers:
@@ -21,82 +28,73 @@ class Transformers:
 
     def __init__(self, folder: Path, dtype: Dtype, chat: Chat) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, DynamicCache, GenerationConfig
-        from transformers.cache_utils import DynamicLayer
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
         # int8 layers say at every call that they cast their inputs.
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         logging.getLogger("transformers.generation").setLevel(logging.ERROR)
-        self._gpu = hardware.gpu()
-        if not self._gpu:
+        self._device = "cuda" if hardware.gpu() else "cpu"
+        if self._device == "cpu":
             memory.keep_freed()
         self.chat = chat
-        self.batch = 128  # a step of a quantised model costs much the same for one row and for many
+        self.batch = 8 * ROWS[self._device]
         self._model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
-            device_map="cuda" if self._gpu else None,
+            device_map="cuda" if self._device == "cuda" else None,
         ).eval()
         tokenizer = chat.tokenizer
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self._room = int(getattr(self._model.config, "max_position_embeddings", None) or 2**31)
         # Instead of the folder's own, which may punish repetition or draw where the likeliest token is asked for.
         self._model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=list(chat.ends), pad_token_id=self._pad, return_dict_in_generate=True
         )
 
-        # Sliding windows count padding, and recurrent layers cannot go on from a shared beginning.
-        layers = DynamicCache(config=self._model.config).layers
-        self._shares = all(type(layer) is DynamicLayer for layer in layers)
-
     def generate(self, requests: Sequence[Generate]) -> list[Text]:
         """See sampling.Engine."""
         said: dict[int, Text] = {}
-        for places in _alike([len(request.prompt) for request in requests]):
-            said |= zip(places, self._generate([requests[place] for place in places]), strict=True)
+        lengths = [len(request.prompt) for request in requests]
+        for width, places in _batches(lengths, self._room, lambda _: ROWS[self._device]):
+            said |= zip(places, self._generate([requests[place] for place in places], width), strict=True)
         return [said[place] for place in range(len(requests))]
 
-    def _generate(self, requests: Sequence[Generate]) -> list[Text]:
+    def _generate(self, requests: Sequence[Generate], width: int) -> list[Text]:
         import torch
         from transformers import LogitsProcessorList
 
-        ends = self.chat.ends
-        prompts = [r.prompt for r in requests]
-        shared = _shared(prompts) if self._shares else 0
-        cache = self._begun(prompts[0][:shared], len(prompts))
-        ids, mask = self._padded(prompts, shared, left=True)
+        prompts = [request.prompt for request in requests]
+        ids, mask = self._padded(prompts, width, left=True)
         drawn = _Drawn(requests)
-        rows: list[list[int]] = [[] for _ in requests]
-        going = list(range(len(requests)))
-        attention = self._model.config._attn_implementation
-        while going:
-            most = max(requests[place].max_tokens - len(rows[place]) for place in going)
+        processors = LogitsProcessorList([drawn]) if drawn.needed else None
+        attention, ends = self._model.config._attn_implementation, self.chat.ends
+        most = max(request.max_tokens for request in requests)
+        cache: Any = None
+        for steps in (1, most - 1):  # the prompt with one token, then all others
+            if steps < 1:
+                break
             with torch.inference_mode():
                 output = self._model.generate(
                     input_ids=ids,
                     attention_mask=mask,
                     past_key_values=cache,
-                    max_new_tokens=min(STEPS, most) if rows[going[0]] else 1,  # at first the prompt, alone
-                    logits_processor=LogitsProcessorList([drawn]) if drawn.needed else None,
+                    max_new_tokens=steps,
+                    logits_processor=processors,
                 )
-            for place, said in zip(going, output.sequences[:, ids.shape[1] :].tolist(), strict=True):
-                room = requests[place].max_tokens - len(rows[place])
-                end = next((at for at, token in enumerate(said, start=1) if token in ends), len(said))
-                rows[place] += said[: min(end, room)]
             cache, ids = output.past_key_values, output.sequences
             mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
-            goes_on = [rows[place][-1] not in ends and len(rows[place]) < requests[place].max_tokens for place in going]
-            if not all(goes_on):
-                left = torch.tensor(goes_on, device=ids.device).nonzero()[:, 0]
-                cache.reorder_cache(left)
-                ids, mask = ids[left], mask[left]
-                drawn.keep(goes_on)
-                going = list(compress(going, goes_on))
-            if not self._gpu:
+            if self._device == "cpu":
                 self._model.set_attn_implementation("eager")  # fused attention would be half of a step on a CPU
         self._model.set_attn_implementation(attention)
-        return [Text(self.chat.decode(row), len(row), "stop" if row[-1] in ends else "length") for row in rows]
+        said = []
+        for request, row in zip(requests, ids[:, width:].tolist(), strict=True):
+            row = row[: request.max_tokens]
+            end = next((place for place, token in enumerate(row) if token in ends), None)
+            row = row if end is None else row[: end + 1]
+            said.append(Text(self.chat.decode(row), len(row), "length" if end is None else "stop"))
+        return said
 
     def choose(self, requests: Sequence[Choose]) -> list[list[float]]:
         """See sampling.Engine."""
@@ -116,78 +114,45 @@ class Transformers:
         """For each row of ids, after its last `len(wanted[place])` positions, the log-probabilities of those wanted."""
         import torch
 
-        starts = [len(row) - len(asked) for row, asked in zip(rows, wanted, strict=True)]
-        prompts = [row[: start + 1] for row, start in zip(rows, starts, strict=True)]
-        shared = _shared(prompts) if self._shares else 0
-        order = sorted(range(len(rows)), key=lambda place: (len(rows[place]), place))
         found: dict[int, list[list[float]]] = {}
-        while order:
-            longest = max(1, TOKENS // len(rows[order[-1]]))
-            part, order = order[-longest:], order[:-longest]
-            ids, mask = self._padded([rows[place] for place in part], 0, left=False)
-            first = min(starts[place] for place in part)  # no head for what comes before all that is wanted
+        for width, places in _batches(list(map(len, rows)), self._room, lambda width: TOKENS[self._device] // width):
+            ids, mask = self._padded([rows[place] for place in places], width, left=False)
             with torch.inference_mode():
-                logits = self._model(
-                    input_ids=ids[:, shared:],
-                    attention_mask=mask,
-                    past_key_values=self._begun(rows[0][:shared], len(part)),
-                    use_cache=bool(shared),
-                    logits_to_keep=ids.shape[1] - first,
-                ).logits
-                for place, line in zip(part, logits, strict=True):
-                    line = line[starts[place] - first : len(rows[place]) - first].float()
+                logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                for place, line in zip(places, logits, strict=True):
+                    line = line[len(rows[place]) - len(wanted[place]) : len(rows[place])].float()
                     asked = torch.tensor(wanted[place], device=line.device)
                     found[place] = (line.gather(1, asked) - line.logsumexp(dim=1, keepdim=True)).tolist()
         return [found[place] for place in range(len(rows))]
 
-    def _begun(self, ids: tuple[int, ...], n: int) -> Any:
-        """What n rows attend to that begin with the same ids, computed once; None for no ids."""
+    def _padded(self, rows: Sequence[tuple[int, ...]], width: int, *, left: bool) -> tuple[Any, Any]:
+        """Ids and mask of shape (rows, width), padded before each row (left) or after it."""
         import torch
 
-        if not ids:
-            return None
-        with torch.inference_mode():
-            asked = torch.tensor([ids]).to(self._model.device)
-            cache = self._model(input_ids=asked, use_cache=True, logits_to_keep=1).past_key_values
-        cache.reorder_cache(torch.zeros(n, dtype=torch.long, device=self._model.device))
-        return cache
-
-    def _padded(self, rows: Sequence[tuple[int, ...]], shared: int, *, left: bool) -> tuple[Any, Any]:
-        """Ids and mask, padded after the `shared` first tokens (left) or at the end, so that the first stay alike."""
-        import torch
-
-        width = max(map(len, rows))
         pads = [[self._pad] * (width - len(row)) for row in rows]
-        ones = [[1] * len(row) for row in rows]
-        zeros = [[0] * len(pad) for pad in pads]
-        if left:
-            ids = [[*row[:shared], *pad, *row[shared:]] for row, pad in zip(rows, pads, strict=True)]
-            mask = [[*one[:shared], *zero, *one[shared:]] for one, zero in zip(ones, zeros, strict=True)]
-        else:
-            ids = [[*row, *pad] for row, pad in zip(rows, pads, strict=True)]
-            mask = [[*one, *zero] for one, zero in zip(ones, zeros, strict=True)]
-        return torch.tensor(ids).to(self._model.device), torch.tensor(mask).to(self._model.device)
+        ones, zeros = [[1] * len(row) for row in rows], [[0] * len(pad) for pad in pads]
+        both = [(rows, pads), (ones, zeros)]
+        ids, mask = (
+            torch.tensor([[*pad, *row] if left else [*row, *pad] for row, pad in zip(*pair, strict=True)])
+            for pair in both
+        )
+        return ids.to(self._model.device), mask.to(self._model.device)
 
 
-def _shared(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many first tokens all prompts share, leaving each at least one of its own; 0 for a prompt alone."""
-    first, last = min(prompts), max(prompts)  # what these two share, those between them share too
-    room = min(map(len, prompts)) - 1 if len(prompts) > 1 else 0
-    return next((at for at in range(room) if first[at] != last[at]), room)
+def _batches(lengths: Sequence[int], room: int, rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:
+    """(width, places of lengths): each batch has `rows(width)` rows, at least one, and repeats its last to have them.
 
-
-def _alike(lengths: Sequence[int]) -> list[list[int]]:
-    """Places of lengths, in groups of at most PROMPT_TOKENS padded tokens, the longest at most twice the shortest.
-
-    Padding is computed, too.
+    A width is the next power of two, or `room` where the model's context ends before that.
     """
-    groups: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (lengths[place], place)):
-        length = lengths[place]
-        if not groups or length > 2 * lengths[groups[-1][0]] or length * (len(groups[-1]) + 1) > PROMPT_TOKENS:
-            groups.append([])
-        groups[-1].append(place)
-    return groups
+    alike: dict[int, list[int]] = {}
+    for place, length in enumerate(lengths):
+        width = max(NARROWEST, 1 << (length - 1).bit_length())
+        alike.setdefault(max(length, min(width, room)), []).append(place)
+    for width, places in sorted(alike.items()):
+        count = max(1, rows(width))
+        for start in range(0, len(places), count):
+            part = places[start : start + count]
+            yield width, part + part[-1:] * (count - len(part))
 
 
 class _Drawn:
@@ -203,11 +168,6 @@ class _Drawn:
         self.requests = list(requests)
         self.generators = [torch.Generator().manual_seed(r.seed) for r in requests]
         self.needed = any(r.temperature for r in requests)
-
-    def keep(self, goes_on: Sequence[bool]) -> None:
-        """Leave out the rows that do not go on."""
-        self.requests = list(compress(self.requests, goes_on))
-        self.generators = list(compress(self.generators, goes_on))
 
     def __call__(self, _: Any, scores: Any) -> Any:
         import torch
