@@ -110,7 +110,7 @@ def test_a_table_for_each_suite_with_items(measured: Path) -> None:
     assert heads[3] == ["benchmark", "n", "base", "prompted", "merged"]
     assert row(lines, "weights, MB") == ["weights, MB", "", "", "", "1", "2", "3"]
     name, n, experts, trivial, base, prompted, merged = row(lines, "`words`:")
-    assert (name, n) == ("`words`: words per answer", "40")
+    assert (name, n) == ("`words`: words per answer (letters, where a script has no spaces)", "40")
     assert (experts[:5], trivial[:5]) == ("6.00 ", "4.00 ")
     assert base.startswith("9.50 [") is False
     assert base.startswith("10.50 [10.")
