@@ -50,7 +50,7 @@ def answer(kind: str, model: Path, dtype: params.Dtype) -> dict[str, object]:
         found[name] = {
             "together": ask(ten),
             "apart": [ask([request])[0] for request in ten],
-            "after others": ask([*others, *ten])[OTHERS:],
+            "after others": ask([*others, *ten])[-len(ten) :],
         }
         begin = time.perf_counter()
         for start in range(0, len(requests), engine.batch):

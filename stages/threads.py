@@ -19,10 +19,11 @@ def main(filtered: Path, out: Path, report: Path) -> None:
 
     OUT gets one thread a line with its split, drawn by section `threads` of params.yaml; REPORT counts what fell.
     """
-    rows, tally = threads.cut(read_rows(filtered, Conversation), params.load().threads)
+    section = params.load().threads
+    rows, tally = threads.cut(read_rows(filtered, Conversation), section)
     splits = dict(sorted(Counter(row.split for row in rows).items()))
-    for split in ("train", "test"):
-        if split not in splits:
+    for split in ("train", "validation", "test"):
+        if split not in splits and (split != "validation" or section.validation):
             raise BadInput(f"{filtered}: no thread of split {split} ({tally}); add conversations or loosen filtered")
     write_rows(out, rows)
     write_json(report, {**tally.model_dump(), "splits": splits})

@@ -50,11 +50,12 @@ def reached(script: Path) -> set[str]:
 PLUMBING = {"click", "huggingface_hub", "jinja2", "platformdirs", "pydantic", "pydantic_core", "ruamel", "tqdm"}
 # Engines that another one loads: no import names them.
 BESIDE = {
+    "benchmark.py": {"accelerate", "datasets"},
     "chat.py": {"tokenizers"},
-    "models.py": {"gguf"},
+    "models.py": {"gguf", "tokenizers"},
     "sampling/transformers.py": {"bitsandbytes"},
     "training.py": {"accelerate"},
-    "weights.py": {"bitsandbytes"},
+    "weights.py": {"bitsandbytes", "safetensors"},
 }
 
 

@@ -12,9 +12,11 @@ def generated(
     threads: Sequence[Thread], name: str, params: Generator, language: str, seed: int, model: Model
 ) -> list[Answer]:
     """`params.n` answers from one generator to every thread."""
-    guide = [Message(role="system", content=prompts.text("guide", language))] if params.guide else []
     asked = [(thread, index) for thread in threads for index in range(params.n)]
-    ids = {thread.id: model.chat.prompt([*guide, *thread.prompt]) for thread in threads}
+    ids = {
+        thread.id: model.chat.prompt(guided(thread.prompt, language) if params.guide else thread.prompt)
+        for thread in threads
+    }
     requests = [
         Generate(
             prompt=ids[thread.id],
@@ -38,3 +40,11 @@ def generated(
         )
         for (thread, index), said in zip(asked, model.generate(requests, f"generated {name}"), strict=True)
     ]
+
+
+def guided(messages: Sequence[Message], language: str) -> list[Message]:
+    """A conversation with the guide as its system turn, before what a system turn of its own says."""
+    guide = prompts.text("guide", language)
+    if messages and messages[0].role == "system":
+        return [Message(role="system", content=f"{guide}\n\n{messages[0].content}"), *messages[1:]]
+    return [Message(role="system", content=guide), *messages]

@@ -22,8 +22,8 @@ DAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 class Chat:
     """A model's tokenizer and chat template; `ends` are the token ids that end a turn.
 
-    `digest`, 16 hex digits, names all that a rendered conversation and a decoded answer follow from: the template, the
-    vocabulary, which tokens are special, and the ends.
+    `digest`, 16 hex digits, names what a rendered conversation and a decoded answer follow from: the template, the
+    vocabulary, the special tokens, and the ends.
     """
 
     def __init__(self, model: Path) -> None:
@@ -38,7 +38,13 @@ class Chat:
         self._control = re.compile("|".join(map(re.escape, special)))
         # tokenizer_config.json names tokens, too: its eos_token ends turns, whatever tokenizer.json says.
         vocabulary = self.tokenizer.backend_tokenizer.to_str()
-        parts = [template, vocabulary, special, self.ends, self.tokenizer.bos_token]
+        parts = [
+            template,
+            vocabulary,
+            special,
+            self.ends,
+            {k: str(v) for k, v in self.tokenizer.special_tokens_map.items()},
+        ]
         self.digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def clean(self, text: str) -> str:
@@ -105,8 +111,6 @@ class Chat:
 
     def _text(self, messages: Sequence[Message], answer: str | None = None) -> str:
         """What the template writes: up to where the assistant begins to speak, or with an answer and its end."""
-        from jinja2 import TemplateError
-
         turns = [*messages, *([] if answer is None else [Message(role="assistant", content=answer)])]
         try:
             return str(
@@ -114,7 +118,7 @@ class Chat:
                     self.cleaned(turns), add_generation_prompt=answer is None, tokenize=False, **PLAIN
                 )
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a program: besides its own error it raises any of Python's
             roles = ", ".join(message.role for message in turns)
             raise BadInput(
                 f"{self.model}: the chat template refuses turns of {roles} ({error}); set guide to false where it wants"
@@ -155,7 +159,7 @@ def _template(model: Path, found: str | dict[str, str] | None) -> str:
                 " the one to use to chat_template.jinja"
             )
         found = found["default"]
-    if not found:
+    if not found or not isinstance(found, str):
         raise BadInput(f"{model}: the tokenizer has no chat template; take an instruction-tuned model")
     return found
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,22 +82,34 @@ def _git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, check=False).stdout.decode()
 
 
-def _experiments() -> dict[str, tuple[str, str]]:
-    """The commit and the reference of each experiment, by name; of several of one name the last."""
-    found = {}
-    for line in _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines():
-        if match := re.fullmatch(r"(\w+) (refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+))", line):
-            found[match[3]] = (match[1], match[2])
-    return found
+def _experiments() -> list[tuple[str, str, str]]:
+    """(commit, reference, name) of each experiment; two on different commits may have one name."""
+    lines = _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
+    matches = (re.fullmatch(r"(\w+) (refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/(.+))", line) for line in lines)
+    return [(match[1], match[2], match[3]) for match in matches if match]
 
 
-def _run(name: str, change: str) -> str | None:
-    """The commit of an experiment with one change, which is run where there is none; None where it failed."""
-    if name not in _experiments():
+def _remove(name: str) -> None:
+    for _, reference, other in _experiments():
+        if other == name:
+            _git("update-ref", "-d", reference)
+
+
+def _run(name: str, change: str, made: Callable[[Any], str], ours: str) -> str | None:
+    """The commit of an experiment with one change, which is run where there is none; None where it failed.
+
+    `made` is the digest of what made the figures of a dvc.lock, and has to be `ours`. Raises BadInput where it is not:
+    the experiment saw other files than the workspace has.
+    """
+    if name not in (other for _, _, other in _experiments()):
         subprocess.run(
             [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, "--set-param", change], check=False
         )
-    return _experiments().get(name, (None, ""))[0]
+    commit = next((commit for commit, _, other in _experiments() if other == name), None)
+    if commit and made(_yaml(_git("show", f"{commit}:dvc.lock"))) != ours:
+        _remove(name)
+        raise BadInput(f"{name}: made from other files than the workspace has; `git add` new files, and run again")
+    return commit
 
 
 def _figures(read_text: Callable[[str], str], columns: Iterable[str]) -> Figures:
@@ -116,16 +129,18 @@ def main() -> None:
 
 @main.command()
 def note() -> None:
-    """Add the experiments of this clone to metrics/experiments.json; `make repro` does so first."""
+    """Add the experiments of this clone and a look at test to metrics/experiments.json; `make repro` does so first."""
     known = read(EXPERIMENTS, Experiments)
     seen = {line.split()[0] for line in (*known.validation, *known.test)}
     new: dict[str, list[str]] = {"validation": [], "test": []}
-    for name, (commit, _) in _experiments().items():
+    for commit, _, name in _experiments():
         if commit[:7] not in seen and not OURS.fullmatch(name):
             values = _yaml(_git("show", f"{commit}:params.yaml")) or {}
-            new["test" if values.get("metrics", {}).get("split") == "test" else "validation"].append(
-                f"{commit[:7]} {name}"
-            )
+            # Before there was a choice, all was measured on test.
+            new[values.get("metrics", {}).get("split", "test")].append(f"{commit[:7]} {name}")
+    if params.load().metrics.split == "test":  # by hand
+        digest_now = hashlib.sha256(Path("params.yaml").read_bytes()).hexdigest()[:7]
+        new["test"] += [f"{digest_now} params.yaml"] * (digest_now not in seen)
     if any(new.values()):
         write_json(
             EXPERIMENTS,
@@ -144,8 +159,8 @@ def seeds(count: int) -> None:
     runs = [Training(seed=first, figures=_figures(lambda path: Path(path).read_text(encoding="utf-8"), columns))]
     failed = []
     for seed in range(first + 1, first + count):
-        commit = _run(f"seed-{seed}-{ours}", f"adapter.seed={seed}")
-        if commit and digest(_yaml(_git("show", f"{commit}:dvc.lock")), "adapter", "adapter.seed") == ours:
+        made = partial(digest, word="adapter", apart="adapter.seed")
+        if commit := _run(f"seed-{seed}-{ours}", f"adapter.seed={seed}", made, ours):
             kept = DVCFileSystem(rev=commit)
             runs.append(
                 Training(seed=seed, figures=_figures(lambda path, kept=kept: str(kept.read_text(path)), columns))  # type: ignore[misc]
@@ -167,12 +182,12 @@ def final() -> None:
     if ours not in known.test:
         write_json(EXPERIMENTS, {"validation": known.validation, "test": sorted([*known.test, ours])})
     name = f"final-{ours}"
-    if name in (found := _experiments()):  # the page may be another today; what it is made of is in DVC's cache
-        _git("update-ref", "-d", found[name][1])
-    if not (commit := _run(name, "metrics.split=test")):
+    _remove(name)  # the page may be another today; what it is made of is in DVC's cache
+    made = partial(digest, word="metrics", apart="metrics.split")
+    if not (commit := _run(name, "metrics.split=test", made, ours)):
         raise BadInput(f"{name}: the experiment failed, see above; mend that and run again")
     with new_file(FINAL) as file:
-        file.write(_git("show", f"{commit}:metrics/report.md").encode())
+        file.write(f"Settings `{ours}`.\n{_git('show', f'{commit}:metrics/report.md')}".encode())
     click.echo(f"{FINAL}: written")
 
 

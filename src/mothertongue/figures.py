@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 class Figure(NamedTuple):
     """`kind` is one of significance.KINDS; `better` is empty where neither way is."""
 
-    kind: Literal["share", "mean", "ratio", "perplexity", "bleu", "chrf"]
+    kind: Literal["share", "mean", "whole", "ratio", "perplexity", "bleu", "chrf"]
     better: Literal["higher", "lower", ""]
     meaning: str
 
@@ -20,20 +20,25 @@ FIGURES: Mapping[str, Mapping[str, Figure]] = {
             "ratio", "lower", "share of an answer's word trigrams that stood in it before, four words and more"
         ),
         "chrf_to_expert": Figure("chrf", "higher", "corpus chrF++ of the answers to the experts'"),
+        "chrf_mismatched": Figure("chrf", "", "its control: to the experts' answers to other questions"),
         "questions": Figure("share", "", "share of answers that end with a question"),
-        "distinct": Figure("mean", "higher", "distinct answers for each answer given"),
+        "distinct": Figure(
+            "whole", "", "distinct answers for each answer given; of all answers together, so no interval"
+        ),
         "words": Figure("mean", "", "words per answer (letters, where a script has no spaces)"),
-        "finished": Figure("share", "higher", "share of answers that ended by themselves"),
+        "finished": Figure("share", "", "share of answers that ended by themselves"),
     },
     "preference": {
         "match_accuracy": Figure(
             "share",
             "higher",
-            "share of held-out pairs whose chosen side gained more since training began than the chosen side of another"
-            " question; ties half",
+            "share of held-out pairs whose chosen side gained more, against the base without a system prompt, than the"
+            " chosen side of another question; ties half",
         ),
         "match_margin": Figure("mean", "higher", "how much more it gained, nats"),
-        "reward_accuracy": Figure("share", "", "the same, against the rejected side"),
+        "reward_accuracy": Figure(
+            "share", "", "share of held-out pairs whose chosen side gained more than the rejected"
+        ),
         "reward_accuracy_mismatched": Figure(
             "share", "", "its control: the chosen side of another question, against the rejected side"
         ),
@@ -44,7 +49,9 @@ FIGURES: Mapping[str, Mapping[str, Figure]] = {
             "higher",
             "share of held-out pairs whose chosen side is likelier per token than the chosen side of another question",
         ),
-        "likelihood_accuracy": Figure("share", "", "the same, than the rejected side"),
+        "likelihood_accuracy": Figure(
+            "share", "", "share of held-out pairs whose chosen side is likelier per token than the rejected"
+        ),
         "likelihood_accuracy_mismatched": Figure(
             "share", "", "its control: the chosen side of another question, than the rejected side"
         ),
@@ -52,7 +59,10 @@ FIGURES: Mapping[str, Mapping[str, Figure]] = {
             "mean", "", "how much likelier the chosen side is than the rejected, nats per token"
         ),
     },
-    "perplexity": {"perplexity": Figure("perplexity", "lower", "of the experts' answers, per token")},
+    "perplexity": {
+        "perplexity": Figure("perplexity", "lower", "of the experts' answers, per token"),
+        "perplexity_mismatched": Figure("perplexity", "", "its control: of the experts' answers to other questions"),
+    },
     "benchmark": {
         "accuracy": Figure("share", "higher", "share of questions whose right choice is the likeliest; chance is 0.25"),
         "accuracy_per_byte": Figure("share", "higher", "the same, likelihood divided by the choice's length in bytes"),

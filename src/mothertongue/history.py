@@ -43,7 +43,7 @@ def read(path: Path, kind: type[R]) -> R:
     """One of the two files. Raises BadInput where it is not there or holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: cannot be read ({error}); take it from git, or write {{}} to begin anew") from error
     return parse(kind, value, str(path))
 
@@ -58,13 +58,15 @@ def spread(
 ) -> dict[str, tuple[float, float, int]]:
     """Lowest and highest value of each figure of a measured model over the trainings, and how many these are.
 
-    Empty where there is one training, or the trainings are of another model than the one that is measured now.
+    Empty where there is one training, or the trainings are of another model than the one that is measured now. Without
+    a figure that one of the trainings lacks.
     """
     if len(seeds.runs) < 2 or stale(seeds, seed, measured):
         return {}
     found = {
-        figure: [run.figures[name][figure] for run in seeds.runs if figure in run.figures.get(name, {})]
+        figure: [run.figures[name][figure] for run in seeds.runs]
         for figure in measured[name]
+        if all(figure in run.figures.get(name, {}) for run in seeds.runs)
     }
     return {figure: (min(values), max(values), len(values)) for figure, values in found.items()}
 
@@ -73,7 +75,8 @@ def notes(
     seeds: Seeds, experiments: Experiments, seed: int, measured: Mapping[str, Mapping[str, float]], split: str
 ) -> list[str]:
     """What the report says first: how many choices its figures come after, and whether trainings vary."""
-    found = [f"Experiments that were looked at on split `validation` before: {len(experiments.validation)}."]
+    looked = len(experiments.validation)
+    found = [f"DVC experiments that were looked at on split `validation` before: {looked} (edits by hand not counted)."]
     if experiments.test or split == "test":
         found.append(f"Settings that were looked at on split `test`: {len(experiments.test)}.")
     if len(seeds.runs) < 2:

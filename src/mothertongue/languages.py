@@ -107,11 +107,12 @@ _WORD = re.compile(rf"{_CLUSTER}|(?!{_LETTER})\w(?:(?!{_LETTER})[\w{_INSIDE}])*"
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in any script, lower case, without punctuation; letters where a script has no spaces."""
-    return _WORD.findall(text.lower())
+    """The words of a text in any script, lower case and composed (NFC), without punctuation; letters where a script has
+    no spaces."""
+    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
 def first_words(text: str, count: int) -> str:
-    """A text up to the end of its word number `count`; all of it where it has no more."""
+    """A text up to the last letter of its word number `count`, without what stands behind it; all that has fewer."""
     ends = [found.end() for found in _WORD.finditer(text)]
-    return text[: ends[count - 1]] if 0 < count < len(ends) else text if count else ""
+    return text[: ends[count - 1] if count else 0] if count <= len(ends) else text

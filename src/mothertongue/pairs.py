@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from unicodedata import category
 
 from mothertongue import languages
 from mothertongue.errors import BadInput
@@ -170,8 +171,8 @@ def _named(name: str, sides: Sequence[Side]) -> list[Side]:
 
 
 def _says_something(text: str) -> bool:
-    """Whether there is more than spaces and halves of characters (U+FFFD, where an answer was cut inside one)."""
-    return bool(text.replace("\ufffd", "").strip())
+    """Whether there is a character that can be seen, halves aside (U+FFFD, where an answer was cut inside one)."""
+    return any(category(c)[0] not in "CZ" and c != "\ufffd" for c in text)
 
 
 def _ranked(sides: Sequence[Side]) -> list[Side]:

@@ -257,6 +257,8 @@ def load(path: Path = Path("params.yaml")) -> Params:
         raise BadInput(f"{place}: not YAML ({problem or ' '.join(str(error).split())}); mend it") from error
     except ValidationError as error:
         wrong = [_explain(e) for e in error.errors()]
+    except (ValueError, RecursionError) as error:  # a date that is none, a number too long, brackets without end
+        raise BadInput(f"{path}: a value cannot be read ({' '.join(str(error).split())}); mend it") from error
     else:
         wrong = _wrong_names(params)
         if not wrong:

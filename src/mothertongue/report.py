@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from mothertongue import significance, texts
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES, Figure
 from mothertongue.params import Metrics
-from mothertongue.records import Difference, Estimate, Item, Thread, Worth, parse, read_rows
+from mothertongue.records import Difference, Estimate, Item, Thread, Worth, by_id, parse, read_rows
 
 Cell = tuple[str, str, str]  # measured model, baseline, figure
 
@@ -22,6 +23,7 @@ HEADLINE = (
     "right_language",
     "undecided",
     "chrf_to_expert",
+    "chrf_mismatched",
     "questions",
     "distinct",
     "words",
@@ -30,6 +32,7 @@ HEADLINE = (
     "accuracy",
     "chrf_from_english",
 )
+TESTED = frozenset(name for name, figure in ALL.items() if figure.better)  # the others are never bold
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,10 @@ class Comparison:
     """All figures of all measured models, in the order of params.yaml.
 
     `values` by measured model and figure. `references` are the figures of the language suite for the experts' own
-    answers and for one same answer to everything (`trivial`). `differences` to each baseline with `p`, their p-values
-    adjusted for the number of differences on the page (Holm 1979). Answers' language and repetition are compared at
-    like lengths: `cut` holds the two values, the model's and the baseline's.
+    answers and for one same answer to everything (`trivial`). `differences` to each baseline; `p`, of those figures of
+    which one way is better, their p-values adjusted for their number (Holm 1979). What depends on an answer's length is
+    compared at like lengths: `cut` holds the two values, the model's and the baseline's. `written` is the system turn
+    that the chat template writes by itself.
     """
 
     values: Mapping[str, Mapping[str, Estimate]]
@@ -49,6 +53,7 @@ class Comparison:
     cut: Mapping[Cell, tuple[float, float]]
     sizes: Mapping[str, int]
     baselines: Sequence[str]
+    written: str | None = None
 
     @property
     def subject(self) -> str:
@@ -73,41 +78,46 @@ def compare(
         for name in params.models:
             if name in params.baselines[: place + 1]:
                 continue
-            for figure in ALL:
-                if figure not in values[name] or figure not in values[baseline]:
+            for figure, (kind, _, _) in ALL.items():
+                if kind == "whole" or figure not in values[name] or figure not in values[baseline]:
                     continue
                 ours, theirs = items[name][figure], items[baseline][figure]
                 signature = _same_signature(measured, figure, name, baseline, values)
                 try:
+                    if {(i.group, i.id) for i in ours} != {(i.group, i.id) for i in theirs}:
+                        raise ValueError("the items differ")
                     if figure in texts.CONFOUNDED:
-                        ours, theirs = texts.at_like_lengths(figure, ours, theirs, said[name], said[baseline], code)
-                        if not any(item.values[1] for item in ours):
+                        both = (said[name], said[baseline])
+                        ours, theirs = texts.at_like_lengths(figure, ours, both, by_id(threads), code)
+                        if kind == "ratio" and not any(item.values[1] for item in ours):
                             continue
-                        pair = (significance.estimate("ratio", side, "").value for side in (ours, theirs))
+                        pair = (significance.estimate(kind, side, "").value for side in (ours, theirs))
                         cut[name, baseline, figure] = (next(pair), next(pair))
-                    kind = ALL[figure].kind
                     differences[name, baseline, figure] = significance.difference(kind, ours, theirs, seed, signature)
                 except ValueError as error:
                     raise BadInput(
                         f"{measured / name}: {figure}: {error} from those of {baseline}; measure both again"
                     ) from error
+    about = [json.loads((measured / name / "model.json").read_text(encoding="utf-8")) for name in params.models]
     return Comparison(
         values=values,
         references=_references([t for t in threads if t.split == params.split], threads, code),
         differences=differences,
-        p=significance.holm({cell: found.p for cell, found in differences.items()}),
+        p=significance.holm({cell: found.p for cell, found in differences.items() if cell[2] in TESTED}),
         cut=cut,
-        sizes={name: json.loads((measured / name / "model.json").read_text())["bytes"] for name in params.models},
+        sizes={name: each["bytes"] for name, each in zip(params.models, about, strict=True)},
         baselines=params.baselines,
+        written=about[0]["written_system_prompt"],
     ), said
 
 
 def summary(found: Comparison) -> dict[str, Any]:
-    """A dozen numbers that a decision needs; `gain` is the paired 95 % interval over the first baseline."""
+    """A dozen numbers that a decision needs; `right_language_gain` is its paired 95 % interval over the first baseline,
+    at like lengths."""
     values, first = found.values[found.subject], found.baselines[0]
     gain = found.differences.get((found.subject, first, "right_language"))
     return {name: round(values[name].value, 4) for name in HEADLINE if name in values} | (
-        {"gain": {"low": round(gain.low, 4), "high": round(gain.high, 4)}} if gain else {}
+        {"right_language_gain": {"low": round(gain.low, 4), "high": round(gain.high, 4)}} if gain else {}
     )
 
 
@@ -124,15 +134,19 @@ def page(
     lines = [
         f"Measured on the {len(held_out)} held-out threads of split `{params.split}`.",
         *notes,
+        *_template_note(found),
         "",
         *_headline(found, spread or {}),
         "",
         *_verdict(found),
         "",
         "Each value with its 95 % interval; after Δ the difference to a baseline, paired over the same items. Bold",
-        f"is significant at {LEVEL:.0%} among all {len(found.differences)} differences of this page (Holm).",
-        "`right_language` and `repetition` depend on length: their differences are taken at like lengths, each pair of",
-        "answers cut to the words of its shorter one, and the two values stand behind.",
+        f"is significant at {LEVEL:.0%} among the {len(found.p)} differences of this page that are for better or worse",
+        "(Holm). `right_language`, `repetition` and `chrf_to_expert` depend on length: their differences are taken at",
+        "like lengths, each pair of answers cut to the words of its shorter one; behind stand the model's value so cut,",
+        "the baseline's, and how many pairs decide. n counts items, and in brackets the groups of items that depend on",
+        "each other, such as the turns of a conversation; intervals and tests take a group as one observation.",
+        *_power_note(found),
     ]
     for suite in FIGURES:
         lines += ["", *_table(found, suite)]
@@ -147,13 +161,12 @@ def _headline(found: Comparison, spread: Mapping[str, tuple[float, float, int]])
     heads = [*columns, *differences, *seeds]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for figure in HEADLINE:
-        if figure not in found.values[found.subject]:
+        if not any(figure in values for values in found.values.values()):
             continue
-        cells = [_number(values[figure]) if figure in (values := _column(found, name)) else "" for name in columns]
+        cells = [_number(values[figure]) if figure in (values := _column(found, name)) else "–" for name in columns]
         cells += [_signed(found, (found.subject, baseline, figure)) for baseline in found.baselines]
         if spread:
-            low, high, _ = spread[figure]
-            cells.append(f"{low:.3g} to {high:.3g}")
+            cells.append("{:.3g} to {:.3g}".format(*spread[figure]) if figure in spread else "–")
         lines.append(f"| `{figure}` | {' | '.join(cells)} |")
     return lines
 
@@ -167,7 +180,7 @@ def _verdict(found: Comparison) -> list[str]:
         same: list[str] = []
         for figure, (_, way, _) in ALL.items():
             cell = (found.subject, baseline, figure)
-            if not way or cell not in found.differences:
+            if cell not in found.p:
                 continue
             if found.p[cell] >= LEVEL:
                 same.append(f"`{figure}`")
@@ -177,6 +190,25 @@ def _verdict(found: Comparison) -> list[str]:
         said = (f"better in {_listed(better)}", f"worse in {_listed(worse)}", f"no difference shown in {_listed(same)}")
         lines.append(f"- {found.subject} against {baseline}: {'; '.join(said)}.")
     return lines
+
+
+def _template_note(found: Comparison) -> list[str]:
+    if not found.written:
+        return []
+    return [
+        f'Where a model gets no system prompt of ours, its chat template writes one: "{_quoted(found.written)}". The',
+        "columns with a system prompt have ours in its place.",
+    ]
+
+
+def _power_note(found: Comparison) -> list[str]:
+    """Which differences rest on so few groups that none could be bold: all on one side has p = 2 / 2 ** groups."""
+    few = sorted({cell[2] for cell in found.p if 2 * 0.5 ** found.differences[cell].groups * len(found.p) >= LEVEL})
+    return [f"Too few groups for any difference to be bold: {', '.join(f'`{name}`' for name in few)}."] if few else []
+
+
+def _count(estimate: Estimate) -> str:
+    return f"{estimate.n} ({estimate.groups})"
 
 
 def _column(found: Comparison, name: str) -> Mapping[str, Estimate]:
@@ -191,18 +223,20 @@ def _table(found: Comparison, suite: str) -> list[str]:
     """A row per figure, a column per model; under each value its paired differences to the baselines."""
     references = found.references if suite == "language" else {}
     columns = [*references, *found.values]
-    lines = [f"| {suite} | n | {' | '.join(columns)} |", "|---|--:" + "|---" * len(columns) + "|"]
+    lines = [f"| {suite} | n (groups) | {' | '.join(columns)} |", "|---|--:" + "|---" * len(columns) + "|"]
     if suite == "language":
         sizes = ["" for _ in references] + [f"{found.sizes[name] / 1e6:.0f}" for name in found.values]
         lines.append(f"| weights, MB | | {' | '.join(sizes)} |")
     for figure, (_, _, meaning) in FIGURES[suite].items():
-        counts = [values[figure].n for values in found.values.values() if figure in values]
+        counts = [_count(values[figure]) for values in found.values.values() if figure in values]
         if not counts:
             continue
         cells = []
         for name in columns:
             values = _column(found, name)
             cell = _spelled(values[figure]) if figure in values else "–"
+            if figure in values and _count(values[figure]) != counts[0]:
+                cell += f" (n {_count(values[figure])})"
             for baseline in found.baselines:
                 if (name, baseline, figure) in found.differences:
                     cell += f"<br>Δ {baseline} {_signed(found, (name, baseline, figure))}"
@@ -244,8 +278,15 @@ def _same_signature(
 ) -> str:
     ours, theirs = (values[each][figure].signature for each in (name, baseline))
     if ours != theirs:
+        mine, other = json.loads(ours), json.loads(theirs)
+        unlike = [
+            f"{key} {mine.get(key)!r}, not {other.get(key)!r} as {baseline}"
+            for key in sorted({*mine, *other})
+            if mine.get(key) != other.get(key)
+        ]
         raise BadInput(
-            f"{measured / name}: {figure}: measured as {ours}, but {baseline} as {theirs}; measure both again"
+            f"{measured / name}: {figure}: measured with {'; '.join(unlike)}; measure all again on one machine:"
+            " dvc repro -s -f metrics, then dvc repro"
         )
     return ours
 
@@ -256,8 +297,8 @@ def _estimates(folder: Path) -> dict[str, Estimate]:
         path = folder / f"{suite}.json"
         try:
             figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-        except OSError as error:
-            raise BadInput(f"{path}: cannot be read ({error.strerror}); run the stage that makes it") from error
+        except (OSError, ValueError, KeyError) as error:
+            raise BadInput(f"{path}: cannot be read ({error}); run the stage that makes it") from error
         found |= {name: parse(Estimate, value, f"{path}: {name}") for name, value in figures.items()}
     return found
 
@@ -278,8 +319,8 @@ def worth(found: Mapping[str, Mapping[str, Worth]]) -> str:
     lines = [
         "What the judges are worth: how often the expert's answer is scored over a sample of the same thread (ties",
         "half; 0.5 is a coin), beside two judges that cost nothing, on the same answers: the longer one is better, the",
-        "one in the language is. What is under 0.5 is worth as much the other way round: 0.34 for longer is 0.66 for",
-        "shorter. Threads of split test are not among them.",
+        "one in the language is. What is under 0.5 is worth as much the other way round: a low value for longer is a",
+        "high one for shorter. Threads of split test are not among them.",
         "",
         "| judge | generator | n | score: expert | sample | expert over sample: judge | longer | language | unscored |",
         "|---|---|--:|---|---|---|---|---|--:|",
@@ -297,15 +338,15 @@ def read_worth(path: Path) -> dict[str, Worth]:
     """What a scored stage wrote of its judge, by generator."""
     try:
         generators = json.loads(path.read_text(encoding="utf-8"))["worth"]
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); run the stage that makes it") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{path}: cannot be read ({error}); run the stage that makes it") from error
     return {name: parse(Worth, value, f"{path}: {name}") for name, value in generators.items()}
 
 
 def _quoted(text: str) -> str:
     """Text as one cell of a Markdown table, its marks escaped, cut after 300 characters."""
-    flat = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", flat[:300] + "…" * (len(flat) > 300))
+    flat = "".join(character for character in " ".join(text.split()) if category(character) not in ("Cc", "Cf"))
+    return re.sub(r"([\\`*_\[\]<>|~$&@#])", r"\\\1", flat[:300] + "…" * (len(flat) > 300))
 
 
 def _digits(estimate: Estimate | Difference) -> int:
@@ -318,6 +359,8 @@ def _number(estimate: Estimate) -> str:
 
 def _spelled(estimate: Estimate) -> str:
     digits = _digits(estimate)
+    if estimate.kind == "whole" or estimate.groups < 2:  # no interval
+        return f"{estimate.value:.{digits}f}"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
@@ -327,5 +370,11 @@ def _signed(found: Comparison, cell: Cell) -> str:
         return ""
     digits = _digits(gain)
     text = f"{gain.value:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
-    behind = " ({:.3f}, {:.3f})".format(*found.cut[cell]) if cell in found.cut else ""
-    return (f"**{text}**" if found.p[cell] < LEVEL else text) + behind
+    behind = (
+        " ({:.{d}f}, {:.{d}f}; {})".format(*found.cut[cell], _count_of(gain), d=digits) if cell in found.cut else ""
+    )
+    return (f"**{text}**" if found.p.get(cell, 1.0) < LEVEL else text) + behind
+
+
+def _count_of(gain: Difference) -> str:
+    return f"{gain.n} of {gain.groups} groups"

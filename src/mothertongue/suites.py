@@ -9,7 +9,9 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from mothertongue import languages, overlap, prompts, significance, texts
+from mothertongue import answers, languages, overlap, prompts, significance, texts
+from mothertongue.chat import Chat
+from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES
 from mothertongue.params import Metrics
 from mothertongue.records import Estimate, Item, Message, Pair, Row, Said, Thread, read_rows
@@ -42,9 +44,7 @@ class Subject:
 
     def conversation(self, messages: Sequence[Message]) -> list[Message]:
         """Messages as this subject gets them."""
-        if not self.system_prompt:
-            return list(messages)
-        return [Message(role="system", content=prompts.text("guide", self.language)), *messages]
+        return answers.guided(messages, self.language) if self.system_prompt else list(messages)
 
     def generate(self, asked: Sequence[Sequence[Message]], max_tokens: int, label: str) -> list[tuple[str, str]]:
         """(text, finish) of each conversation, taking the likeliest token each time."""
@@ -74,6 +74,7 @@ def preference(pairs: Sequence[Pair], threads: Sequence[Thread], subject: Subjec
     groups = {thread.id: thread.group for thread in threads}
     pairs = [pair for pair in pairs if pair.split == subject.limits.split]
     others = mismatched(pairs, groups)
+    seen: set[tuple[str, str]] = set()  # two rules may choose the same answer: its match counts once
     asked = [
         (pair.prompt, side.text, side.finish == "stop")
         for pair, other in zip(pairs, others, strict=True)
@@ -91,7 +92,8 @@ def preference(pairs: Sequence[Pair], threads: Sequence[Thread], subject: Subjec
             "likelihood_accuracy": _wins(likely - unlikely),
             "likelihood_margin": likely - unlikely,
         }
-        if other:
+        if other and (pair.thread, pair.chosen.text) not in seen:
+            seen.add((pair.thread, pair.chosen.text))
             values |= {
                 "match_accuracy": _wins(chosen - control),
                 "match_margin": chosen - control,
@@ -108,9 +110,10 @@ def preference(pairs: Sequence[Pair], threads: Sequence[Thread], subject: Subjec
 
 
 def mismatched(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[Pair | None]:
-    """For each pair another of the same rule and another group, whose chosen side is another text of like length.
+    """For each pair another of the same rule, another group and another last question, whose chosen side says something
+    else.
 
-    The nearest in characters, ties by id; None where a rule has no such pair.
+    The one nearest in length (characters), ties by id; None where a rule has no such pair.
     """
     found: list[Pair | None] = []
     for pair in pairs:
@@ -120,6 +123,7 @@ def mismatched(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[Pair | 
             if other.rule == pair.rule
             and groups[other.thread] != groups[pair.thread]
             and languages.words(other.chosen.text) != languages.words(pair.chosen.text)
+            and languages.words(other.prompt[-1].content) != languages.words(pair.prompt[-1].content)
         ]
         length = len(pair.chosen.text)
         found.append(min(candidates, key=lambda o: (abs(len(o.chosen.text) - length), o.id)) if candidates else None)
@@ -129,22 +133,39 @@ def mismatched(pairs: Sequence[Pair], groups: Mapping[str, str]) -> list[Pair | 
 def language(threads: Sequence[Thread], subject: Subject) -> list[Item]:
     """Answers to held-out prompts, taking the likeliest token each time."""
     threads = [thread for thread in threads if thread.split == subject.limits.split]
-    answers = subject.generate([thread.prompt for thread in threads], subject.limits.answer_tokens, "metrics language")
+    said = subject.generate([thread.prompt for thread in threads], subject.limits.answer_tokens, "metrics language")
     ended = [
         Item(id=thread.id, group=thread.group, figure="finished", values=[float(finish == "stop")], text="")
-        for thread, (_, finish) in zip(threads, answers, strict=True)
+        for thread, (_, finish) in zip(threads, said, strict=True)
     ]
-    return texts.items(threads, [text for text, _ in answers], subject.language) + ended
+    return texts.items(threads, [text for text, _ in said], subject.language) + ended
 
 
 def perplexity(threads: Sequence[Thread], subject: Subject) -> list[Item]:
-    """Negative log-likelihood in nats, and tokens, of the experts' answers to held-out prompts."""
+    """Negative log-likelihood in nats, and tokens, of the experts' answers to held-out prompts, and to other ones."""
     threads = [thread for thread in threads if thread.split == subject.limits.split]
-    logs = subject.weigh([(t.prompt, t.reference, True) for t in threads], "metrics perplexity")
+    asked = [("perplexity", thread, thread) for thread in threads]
+    asked += [("perplexity_mismatched", t, o) for t, o in zip(threads, texts.mismatched(threads), strict=True) if o]
+    logs = subject.weigh([(thread.prompt, other.reference, True) for _, thread, other in asked], "metrics perplexity")
     return [
-        Item(id=t.id, group=t.group, figure="perplexity", values=[-sum(row), float(len(row))], text="")
-        for t, row in zip(threads, logs, strict=True)
+        Item(id=t.id, group=t.group, figure=figure, values=[-sum(row), float(len(row))], text="")
+        for (figure, t, _), row in zip(asked, logs, strict=True)
     ]
+
+
+def written_system_prompt(chat: Chat) -> str | None:
+    """The system turn that a chat template writes where a conversation has none; None where it writes none.
+
+    Found as what stands where a system turn of the conversation's own would.
+    """
+    user, own = Message(role="user", content="?"), Message(role="system", content="@")
+    try:
+        bare, marked = (str(chat.tokenizer.decode(chat.prompt(turns))) for turns in ([user], [own, user]))
+    except BadInput:  # a template that refuses system turns writes none
+        return None
+    before, _, after = marked.partition("@")
+    inside = bare[len(before) : len(bare) - len(after)]
+    return inside.strip() if bare.startswith(before) and bare.endswith(after) and inside.strip() else None
 
 
 def translation(sentences: Sequence[Sentence], subject: Subject) -> list[Item]:
@@ -161,12 +182,12 @@ def translation(sentences: Sequence[Sentence], subject: Subject) -> list[Item]:
             )
             for row in sentences
         ]
-        answers = subject.generate(
+        given = subject.generate(
             [[Message(role="user", content=ask)] for ask in asked],
             subject.limits.translation_tokens,
             f"metrics translation {name}",
         )
-        said = [text for text, _ in answers]
+        said = [text for text, _ in given]
         for kind in ("bleu", "chrf"):
             statistics = overlap.statistics(kind, said, [row.text[target] for row in sentences], target)
             items += [

@@ -99,7 +99,7 @@ def of_split(rows: Sequence[R], params: Threads, split: Split) -> list[R]:
 
 
 def split_of(row: Conversation, params: Threads) -> Split:
-    """The split of a conversation, drawn from its opening user message, letter case and spaces aside.
+    """The split of a conversation, drawn from the words of its opening user message.
 
     The same question in another conversation, or in another branch of a tree, falls on the same side; a conversation
     that is added moves no other one.
@@ -111,8 +111,10 @@ def split_of(row: Conversation, params: Threads) -> Split:
 
 
 def opening(row: Conversation) -> str:
-    """The opening user message, letter case and spaces aside; the id of a conversation without one."""
-    return " ".join(next((m.content for m in row.messages if m.role == "user"), row.id).lower().split())
+    """The words of the opening user message, letter case and punctuation aside; its text where it has none, the id of a
+    conversation without one."""
+    text = next((m.content for m in row.messages if m.role == "user"), row.id)
+    return " ".join(languages.words(text)) or text
 
 
 def _place(text: str) -> float:

@@ -76,7 +76,6 @@ class Engine(Protocol):
 EngineName = Literal["vllm", "transformers"]
 
 
-EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")  # what configurations of such models call them
 REVISION = 3  # of the rooms below: raise it when one answers otherwise than before, so that nothing old is found
 
 
@@ -112,9 +111,7 @@ class Model:
             self.identity["quantization"] = f"{method} {_version(str(method))}"
         # LLM.int8() looks for outliers in a whole batch, and experts share their tokens' matrices: a row is computed
         # otherwise beside other rows, whatever the shape.
-        self._mixes = engine == "transformers" and bool(
-            quantization.get("load_in_8bit") or any(self.config.get(name) for name in EXPERTS)
-        )
+        self._mixes = engine == "transformers" and bool(quantization.get("load_in_8bit") or _has_experts(self.config))
 
     @cached_property
     def _opened(self) -> Engine:
@@ -162,6 +159,13 @@ class Model:
                 f" holds (the longest {max(long)}); take out the longest conversations, or lower max_tokens in"
                 " params.yaml"
             )
+
+
+def _has_experts(config: object) -> bool:
+    """Whether a configuration names a number of experts, under any of the names that models have for it."""
+    if not isinstance(config, dict):
+        return False
+    return any("experts" in name and value for name, value in config.items()) or any(map(_has_experts, config.values()))
 
 
 def _engine(name: EngineName) -> str:

@@ -3,7 +3,8 @@
 What comes out for a request depends on the request alone, and not on what is asked with it. A matrix product rounds by
 the shape of its operands, so that a number moves in its last digits with the size of its batch, and in bfloat16 one
 answer in five to ten becomes another one. So each request is computed in a shape that follows from its own length: its
-row is padded to the next power of two, and its batch is filled up with copies to a fixed number of rows.
+row is padded to the next power of two, by one token at least (attention without padding takes another kernel), and its
+batch is filled up with copies to a fixed number of rows.
 benchmarks/batches.py prints what is equal, and what it costs.
 """
 
@@ -142,11 +143,11 @@ class Transformers:
 def _batches(lengths: Sequence[int], room: int, rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:
     """(width, places of lengths): each batch has `rows(width)` rows, at least one, and repeats its last to have them.
 
-    A width is the next power of two, or `room` where the model's context ends before that.
+    A width is the next larger power of two, or `room` where the model's context ends before that.
     """
     alike: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
-        width = max(NARROWEST, 1 << (length - 1).bit_length())
+        width = max(NARROWEST, 1 << length.bit_length())
         alike.setdefault(max(length, min(width, room)), []).append(place)
     for width, places in sorted(alike.items()):
         count = max(1, rows(width))
