@@ -20,11 +20,11 @@ def main(name: str, threads: Path, base: Path, out: Path) -> None:
     BASE is the folder of the model to adapt, which a generator may be. OUT gets one answer a line. What the model said
     before is taken from the sample store. Runs vLLM, or transformers where vLLM is not installed.
     """
-    values = params.load()
+    values, asked = params.load(), read_rows(threads, Thread)
     section = params.named("generated", values.generated, name)
     folder = base if section.model == "base" else models.located(section.model)
     model = sampling.Model(folder, sampling.preferred(), values.base.dtype, Store())
-    rows = answers.generated(read_rows(threads, Thread), name, section, values.language, values.seed, model)
+    rows = answers.generated(asked, name, section, values.language, values.seed, model)
     write_rows(out, rows)
     click.echo(f"{out}: {len(rows)} answers of {sum(row.tokens for row in rows)} tokens in all")
 

@@ -38,8 +38,7 @@ def main(name: str, folder: Path, base: Path, data: Path, out: Path) -> None:
     items["perplexity"] = suites.perplexity(asked, subject)
     items["translation"] = suites.translation(sentences, subject)
     with new_folder(out) as made:
-        written = suites.written_system_prompt(subject.model.chat)
-        write_json(made / "model.json", {"bytes": weights_size(folder), "written_system_prompt": written})
+        write_json(made / "model.json", {"bytes": weights_size(folder)} | suites.written_system_prompt(subject))
         for suite in FIGURES:
             figures = suites.estimates(suite, items[suite], subject, benchmark.harness())
             write_rows(made / f"{suite}.items.jsonl", items[suite])

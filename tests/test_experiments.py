@@ -22,7 +22,7 @@ SEEDS = Seeds(runs=[Training(seed=s, figures=f) for s, f in zip((7, 8, 9), [MEAS
 
 
 def test_a_spread_is_lowest_highest_and_how_many() -> None:
-    assert spread(SEEDS, 7, MEASURED, "merged") == {"f": (1.5, 4.0, 3), "g": (5.0, 5.0, 1)}
+    assert spread(SEEDS, 7, MEASURED, "merged") == {"f": (1.5, 4.0, 3)}  # g is not of all three
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,12 @@ def test_a_spread_of_another_model_is_none(seed: int, measured: dict[str, dict[s
 def test_what_the_report_says_first() -> None:
     looked = Experiments(validation=["a x", "b y"], test=["c"])
     assert notes(SEEDS, looked, 7, MEASURED, "test") == [
-        "Experiments that were looked at on split `validation` before: 2.",
+        "DVC experiments that were looked at on split `validation` before: 2 (edits by hand not counted).",
         "Settings that were looked at on split `test`: 1.",
         "How far another seed moves the figures was measured on split `validation`, and stands there.",
     ]
     assert notes(Seeds(), Experiments(), 7, MEASURED, "validation") == [
-        "Experiments that were looked at on split `validation` before: 0.",
+        "DVC experiments that were looked at on split `validation` before: 0 (edits by hand not counted).",
         "One training: how far another seed moves the figures was not measured (`make seeds N=3`).",
     ]
     assert len(notes(SEEDS, Experiments(), 7, MEASURED, "validation")) == 1
@@ -163,6 +163,37 @@ def test_further_seeds_leave_the_workspace_as_it_was_and_run_once(project: toy.W
     said = _ask(project, "seeds", "4", code=1)
     assert said.endswith("Error: adapter.seed 5: no figures, see above; `make seeds` tries again\n")
     assert read(project.root / "metrics/seeds.json", Seeds) == found
+
+
+@pytest.mark.slow
+def test_what_was_made_from_other_files_is_refused_and_forgotten(project: toy.Workspace) -> None:
+    """`dvc exp run --temp` copies what git knows; the workspace's data may have files that it does not."""
+    text = DVC.replace("deps: [models/adapter]\n", "deps: [models/adapter, data]\n")
+    text = text.replace("params: [adapter]\n", "params: [adapter]\n    deps: [data]\n", 1)
+    (project.root / "dvc.yaml").write_text(text, encoding="utf-8")
+    (project.root / "data").mkdir()
+    (project.root / "data/known.jsonl").write_text("{}", encoding="utf-8")
+    project.run("git", "add", "data")
+    (project.root / "data/new.jsonl").write_text("{}", encoding="utf-8")
+    project.run("dvc", "repro")
+    for command in (("final",), ("seeds", "2")):
+        said = _ask(project, *command, code=1)
+        assert said.endswith("made from other files than the workspace has; `git add` new files, and run again\n")
+    assert not (project.root / "metrics/final.md").exists()
+    project.run("git", "add", "data")
+    _ask(project, "final")
+    _ask(project, "seeds", "2")
+    assert (project.root / "metrics/final.md").read_text(encoding="utf-8").startswith("Settings `")
+
+
+@pytest.mark.slow
+def test_a_look_at_test_by_hand_is_counted_once(project: toy.Workspace) -> None:
+    params = project.root / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("split: validation", "split: test"), encoding="utf-8")
+    for _ in range(2):
+        _ask(project, "note")
+        (line,) = read(project.root / "metrics/experiments.json", Experiments).test
+        assert line.endswith(" params.yaml")
 
 
 @pytest.mark.slow

@@ -28,8 +28,15 @@ SAID = {"base": "The library is in the square of the town", "prompted": "La bibl
 MEASURED = {"base": (20, 10.0, 10), "prompted": (30, 9.0, 11), "merged": (39, 9.0, 30)}
 
 
+SIGNATURE = '{"device": "cpu 2", "dtype": "bfloat16"}'
+
+
 def measure(
-    folder: Path, suite: str, values: dict[str, list[list[float]]], texts: list[str] | None = None, signature: str = "s"
+    folder: Path,
+    suite: str,
+    values: dict[str, list[list[float]]],
+    texts: list[str] | None = None,
+    signature: str = SIGNATURE,
 ) -> None:
     """What the metrics stage writes for one model and suite: one row of statistics per item and figure."""
     items = [
@@ -71,7 +78,7 @@ def measured(tmp_path: Path) -> Path:
         measure(tmp_path / name, "language", values, spoken)
         if name != "prompted":
             measure(tmp_path / name, "benchmark", {"accuracy": [[float(n < accurate)] for n in range(40)]})
-        write_json(tmp_path / name / "model.json", {"bytes": 1_000_000 * place})
+        write_json(tmp_path / name / "model.json", {"bytes": 1_000_000 * place, "written_system_prompt": None})
     return tmp_path
 
 
@@ -100,22 +107,22 @@ def test_the_headline_has_controls_and_both_differences(measured: Path) -> None:
     assert (base, prompted, merged) == ("0.500", "0.750", "0.975")
     assert over_base.startswith("**+0.475 [+0.")
     assert over_prompted.startswith("**+0.225 [+0.")
-    assert row(lines, "`accuracy` |")[1:5] == ["", "", "0.250", ""]
+    assert row(lines, "`accuracy` |")[1:5] == ["–", "–", "0.250", "–"]
 
 
 def test_a_table_for_each_suite_with_items(measured: Path) -> None:
     lines = written(measured)
     heads = [row(lines, f"{suite} |") for suite in FIGURES]
-    assert heads[0] == ["language", "n", "experts", "trivial", "base", "prompted", "merged"]
-    assert heads[3] == ["benchmark", "n", "base", "prompted", "merged"]
+    assert heads[0] == ["language", "n (groups)", "experts", "trivial", "base", "prompted", "merged"]
+    assert heads[3] == ["benchmark", "n (groups)", "base", "prompted", "merged"]
     assert row(lines, "weights, MB") == ["weights, MB", "", "", "", "1", "2", "3"]
     name, n, experts, trivial, base, prompted, merged = row(lines, "`words`:")
-    assert (name, n) == ("`words`: words per answer (letters, where a script has no spaces)", "40")
+    assert (name, n) == ("`words`: words per answer (letters, where a script has no spaces)", "40 (40)")
     assert (experts[:5], trivial[:5]) == ("6.00 ", "4.00 ")
     assert base.startswith("9.50 [") is False
     assert base.startswith("10.50 [10.")
     assert prompted.startswith("9.50 [")
-    assert "<br>Δ base **-1.00 [" in prompted
+    assert "<br>Δ base -1.00 [" in prompted  # neither way is better
     assert "Δ prompted" not in prompted
     assert "<br>Δ prompted +0.000 [+0.000, +0.000]" in merged
     assert row(lines, "`accuracy`:")[3] == "–"
@@ -123,7 +130,7 @@ def test_a_table_for_each_suite_with_items(measured: Path) -> None:
 
 def test_differences_of_what_depends_on_length_stand_beside_the_values_they_are_of(measured: Path) -> None:
     (cell,) = [cell for cell in row(written(measured), "`right_language`:") if "Δ prompted" in cell]
-    assert "(0.975, 0.750)" in cell  # all answers have eight words: nothing is cut
+    assert "(0.975, 0.750; 40 of 40 groups)" in cell  # all answers have eight words: nothing is cut
 
 
 def test_the_verdict_names_what_is_better_and_what_is_worse(measured: Path) -> None:
@@ -147,11 +154,44 @@ def test_a_spread_over_trainings_stands_in_the_headline(measured: Path) -> None:
 def test_bold_is_what_holm_leaves(measured: Path) -> None:
     found = compared(measured)
     cells = {cell: p < 0.05 for cell, p in found.p.items()}
-    assert set(cells) == set(found.differences)
-    assert found.p == significance.holm({cell: each.p for cell, each in found.differences.items()})
+    assert set(cells) == {cell for cell in found.differences if cell[2] != "words"}
+    assert found.p == significance.holm({cell: found.differences[cell].p for cell in cells})
     bold = {cell for cell in cells if report._signed(found, cell).startswith("**")}
     assert bold == {cell for cell, significant in cells.items() if significant}
-    assert 0 < len(bold) < len(cells)
+    assert 0 < len(bold) <= len(cells)
+
+
+def test_what_neither_side_decides_leaves_a_dash_and_each_cell_its_own_n(measured: Path) -> None:
+    undecided = {"right_language": [[0.0, 0.0]] * 40, "words": [[1.0]] * 40}
+    rows = {name: [[1.0, 1.0]] * 3 + [[0.0, 0.0]] * 37 for name in ("right_language",)}
+    measure(measured / "prompted", "language", rows | {"words": [[1.0]] * 40}, ["Sí."] * 40)
+    lines = written(measured)
+    assert "(n 3 (3))" in row(lines, "`right_language`:")[5]
+    measure(measured / "merged", "language", {"words": undecided["words"]}, None)
+    write_rows(
+        measured / "merged/language.items.jsonl",
+        [
+            Item(id=f"{n:02}", group=f"{n:02}", figure=figure, values=values[n], text="")
+            for figure, values in undecided.items()
+            for n in range(40)
+        ],
+    )
+    lines = written(measured)
+    assert row(lines, "`right_language` |")[5:] == ["–", "", ""]
+    assert "right_language" not in report.summary(compared(measured))
+
+
+def test_the_template_s_own_system_prompt_is_told(measured: Path) -> None:
+    write_json(measured / "base/model.json", {"bytes": 1, "written_system_prompt": "You are *Smol*."})
+    said = "\n".join(written(measured))
+    assert 'its chat template writes one: "You are \\*Smol\\*.". The' in said
+
+
+def test_too_few_groups_for_bold_are_told(measured: Path) -> None:
+    assert not any("Too few groups" in line for line in written(measured))
+    for name in ("base", "merged"):
+        measure(measured / name, "benchmark", {"accuracy": [[1.0]] * 5})
+    assert "Too few groups for any difference to be bold: `accuracy`." in written(measured)
 
 
 def test_samples_are_held_out_and_break_no_table(measured: Path) -> None:
@@ -161,13 +201,13 @@ def test_samples_are_held_out_and_break_no_table(measured: Path) -> None:
     lines = report.page(found, said, threads, METRICS).splitlines()
     start = lines.index("| the first held-out questions | expert | base | prompted | merged |")
     rows = [line.strip("|").split(" | ") for line in lines[start + 2 :]]
-    assert [cells[0].strip() for cells in rows] == [r"a\|b # \`x\` \<b\>", "¿Qué?", f"{'x' * 300}…"]
+    assert [cells[0].strip() for cells in rows] == [r"a\|b \# \`x\` \<b\>", "¿Qué?", f"{'x' * 300}…"]
     assert [cell.strip() for cell in rows[0][1:]] == ["La plaza está en el centro.", *[SAID["prompted"]] * 3]
 
 
 def test_the_summary(measured: Path) -> None:
     found = report.summary(compared(measured))
-    gain = found.pop("gain")
+    gain = found.pop("right_language_gain")
     assert found == {"right_language": 0.975, "words": 9.5, "accuracy": 0.75}
     assert 0.2 < gain["low"] < 0.475 < gain["high"] < 0.7
 
@@ -177,11 +217,17 @@ def test_the_same_measurements_give_the_same_page(measured: Path) -> None:
 
 
 def test_other_signatures_are_not_compared(measured: Path) -> None:
-    measure(measured / "merged", "benchmark", {"accuracy": [[1.0]] * 40}, signature="other")
+    measure(
+        measured / "merged",
+        "benchmark",
+        {"accuracy": [[1.0]] * 40},
+        signature='{"device": "cpu 4", "dtype": "bfloat16"}',
+    )
     with pytest.raises(BadInput) as caught:
         compared(measured)
     assert caught.value.message == (
-        f"{measured}/merged: accuracy: measured as other, but base as s; measure both again"
+        f"{measured}/merged: accuracy: measured with device 'cpu 4', not 'cpu 2' as base; measure all again on one"
+        " machine: dvc repro -s -f metrics, then dvc repro"
     )
 
 

@@ -55,7 +55,9 @@ def dialogue(*turns: str) -> dict[str, Any]:
 GOOD = [
     dialogue("¿Dónde queda la biblioteca?", "Está en la plaza mayor, junto al museo."),
     dialogue("¿Qué bebes por la mañana?", "Bebo café con leche, casi siempre.", "¿Y luego?", "Luego salgo a caminar."),
-]
+    dialogue("¿Qué hora es en Madrid?", "Son las tres de la tarde."),
+    dialogue("¿Dónde está la farmacia?", "No la he visto hoy por aquí."),
+]  # train, train, test, validation
 BAD = [dialogue("Do you speak English?", "Yes, of course I can speak English with you."), dialogue("Hola", "Sí")]
 
 
@@ -76,12 +78,12 @@ def test_from_sources_to_threads() -> None:
     until_threads()
     rows = read_rows(Path("data/raw.jsonl"), Conversation)
     assert [row.id for row in rows] == sorted(row.id for row in rows)
-    assert told("metrics/raw.json") == {"dialogues.jsonl": {"dropped": {}, "kept": 10, "taken": 10}}
+    assert told("metrics/raw.json") == {"dialogues.jsonl": {"dropped": {}, "kept": 14, "taken": 14}}
     kept = read_rows(Path("data/filtered.jsonl"), Conversation)
     openings = {row.messages[0].content for row in kept}
-    assert openings == {"¿Dónde queda la biblioteca?", "¿Qué bebes por la mañana?"}
+    assert openings == {row["messages"][0]["content"] for row in GOOD}
     counts = told("metrics/filtered.json")
-    assert (counts.pop("taken"), counts.pop("kept")) == (4, 2)
+    assert (counts.pop("taken"), counts.pop("kept")) == (6, 4)
     assert {reason: count for reason, count in counts["dropped"].items() if count} == {
         "other_language": 1,
         "too_short": 1,
@@ -91,9 +93,11 @@ def test_from_sources_to_threads() -> None:
         "Está en la plaza mayor, junto al museo.",
         "Bebo café con leche, casi siempre.",
         "Luego salgo a caminar.",
+        "Son las tres de la tarde.",
+        "No la he visto hoy por aquí.",
     }
     counts = told("metrics/threads.json")
-    assert (counts["taken"], counts["kept"], sum(counts["splits"].values())) == (3, 3, 3)
+    assert (counts["taken"], counts["kept"], counts["splits"]) == (5, 5, {"test": 1, "train": 3, "validation": 1})
 
 
 def test_what_the_stages_say() -> None:
@@ -104,12 +108,12 @@ def test_what_the_stages_say() -> None:
         run(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json").output,
     ]
     assert said[:2] == [
-        "dialogues.jsonl: messages 10 of 10\ndata/raw.jsonl: 4 conversations\n",
-        "data/filtered.jsonl: conversations 2 of 4 (dropped: other_language 1, too_short 1)\n",
+        "dialogues.jsonl: messages 14 of 14\ndata/raw.jsonl: 6 conversations\n",
+        "data/filtered.jsonl: conversations 4 of 6 (dropped: other_language 1, too_short 1)\n",
     ]
     splits = told("metrics/threads.json")["splits"]
     shares = ", ".join(f"{split} {count}" for split, count in splits.items())
-    assert said[2] == f"data/threads.jsonl: answers 3 of 3; {shares}\n"
+    assert said[2] == f"data/threads.jsonl: answers 5 of 5; {shares}\n"
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
@@ -236,12 +240,14 @@ def test_an_unknown_language() -> None:
     assert [Path(f"data/{name}.jsonl").read_bytes() for name in ("raw", "filtered")] == before
 
 
-def test_a_split_without_threads() -> None:
-    lines("data/sources/dialogues.jsonl", GOOD[:1])
+@pytest.mark.parametrize(("count", "split", "threads_"), [(1, "validation", 1), (3, "validation", 4)])
+def test_a_split_without_threads(count: int, split: str, threads_: int) -> None:
+    lines("data/sources/dialogues.jsonl", GOOD[:count])
     run(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
     run(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")
     assert refused(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json") == (
-        "Error: data/filtered.jsonl: no thread of split test (1 of 1); add conversations or loosen filtered"
+        f"Error: data/filtered.jsonl: no thread of split {split} ({threads_} of {threads_});"
+        " add conversations or loosen filtered"
     )
     assert not Path("data/threads.jsonl").exists()
 
@@ -318,7 +324,7 @@ def test_pairs(judged: list[Thread]) -> None:
     result = run(pairs.main, *PAIRS)
     assert (result.exit_code, result.output) == (
         0,
-        "reference_over_plain: 2 of 3 (dropped: no_verdict 1)\ndata/pairs.jsonl: 2 pairs\n",
+        "reference_over_plain: 4 of 5 (dropped: no_verdict 1)\ndata/pairs.jsonl: 4 pairs\n",
     )
     found = read_rows(Path("data/pairs.jsonl"), Pair)
     assert {(p.thread, p.split, p.chosen.text, p.rejected.text) for p in found} == {
@@ -336,25 +342,25 @@ def test_pairs(judged: list[Thread]) -> None:
     }
     counts = told("metrics/pairs.json")["reference_over_plain"]
     splits = counts.pop("splits")
-    assert counts == {"dropped": dropped, "kept": 2, "taken": 3}
+    assert counts == {"dropped": dropped, "kept": 4, "taken": 5}
     assert Counter({split: of["pairs"] for split, of in splits.items()}) == Counter(row.split for row in judged[1:])
     assert {(of["cut_rejected"], of["share"]) for of in splits.values()} == {(0, 0)}
 
 
 def test_pairs_of_which_too_many_were_cut(judged: list[Thread]) -> None:
     answers = read_rows(Path("data/generated/plain.jsonl"), Answer)
-    cut = {f"plain-{row.id}" for row in judged[:2]}
+    cut = {f"plain-{row.id}" for row in judged[:3]}
     write_rows(
         Path("data/generated/plain.jsonl"),
         [row.model_copy(update={"finish": "length"}) if row.id in cut else row for row in answers],
     )
-    assert run(pairs.main, *PAIRS).exit_code == 0  # the first has no verdict, and of two one may be cut
+    assert run(pairs.main, *PAIRS).exit_code == 0  # the first has no verdict, and of four two may be cut
     splits = told("metrics/pairs.json")["reference_over_plain"]["splits"]
-    assert sum(of["cut_rejected"] for of in splits.values()) == 1
+    assert sum(of["cut_rejected"] for of in splits.values()) == 2
     before = Path("data/pairs.jsonl").read_bytes(), Path("metrics/pairs.json").read_bytes()
     Path("params.yaml").write_text(PARAMS.replace("max_cut_rejected: 0.5", "max_cut_rejected: 0.4"), encoding="utf-8")
     assert refused(pairs.main, *PAIRS) == (
-        "Error: pairs.rules: reference_over_plain: 1 of 2 rejected sides were cut at max_tokens, over"
+        "Error: pairs.rules: reference_over_plain: 2 of 4 rejected sides were cut at max_tokens, over"
         " pairs.max_cut_rejected 0.4; raise generated.plain.max_tokens"
     )
     assert (Path("data/pairs.jsonl").read_bytes(), Path("metrics/pairs.json").read_bytes()) == before

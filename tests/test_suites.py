@@ -100,7 +100,7 @@ def pair(
         Side(answer=text, generator="g", text=text, score=1.0, finish="length" if cut and text == rejected else "stop")
         for text in (chosen, rejected)
     ]
-    asked = [Message(role="user", content="¿?")]
+    asked = [Message(role="user", content=f"¿{identity}?")]
     return Pair(
         id=identity, thread=f"t-{identity}", split=split, rule=rule, judge="j", prompt=asked, chosen=sides[0],
         rejected=sides[1],
@@ -162,10 +162,21 @@ def test_the_mismatched_side_is_of_like_length_and_of_another_question() -> None
         pair("a", "doce letras."), pair("b", "doce más."), pair("c", "x" * 40), pair("d", "y" * 39),
         pair("e", "doce letras.", rule="other"), pair("f", "¡Doce letras!"),
     ]  # fmt: skip
+    pairs.append(pair("g", "doce o más.").model_copy(update={"prompt": pairs[1].prompt}))
     groups = {f"t-{p.id}": p.id for p in pairs} | {"t-d": "c"}
     found = suites.mismatched(pairs, groups)
-    # c and d are of one group; e is the only pair of its rule; f says the same as a
-    assert [other and other.id for other in found] == ["b", "a", "f", "f", None, "b"]
+    # c and d are of one group; e is the only pair of its rule; f says the same as a; g was asked the same as b
+    assert [other and other.id for other in found] == ["g", "a", "f", "f", None, "g", "a"]
+
+
+def test_what_two_rules_choose_has_one_match() -> None:
+    model = Table(logs=dict.fromkeys(("bien", "mal", "no"), -1.0))
+    twice = pair("a", "bien", rule="second").model_copy(update={"id": "a2"})
+    pairs = [pair("a", "bien"), pair("b", "mal"), twice, pair("c", "mal", rule="second")]
+    threads_ = [thread(f"t-{p.id}", "¿?", "", conversation=p.id) for p in pairs]
+    found = suites.preference(pairs, threads_, subject(model), subject(model))
+    assert [i.id for i in found if i.figure == "match_accuracy"] == ["a", "b", "c"]
+    assert [i.id for i in found if i.figure == "reward_accuracy_mismatched"] == ["a", "b", "a2", "c"]
 
 
 def test_a_pair_without_a_mismatch_has_no_control() -> None:
@@ -200,7 +211,7 @@ def test_language() -> None:
         "d": ("¿Por qué?", "length"),
     }
     model = Table(said=lambda asked: answers[asked])
-    threads_ = [thread(name, name, "La biblioteca.", conversation=f"c-{name}") for name in answers]
+    threads_ = [thread(name, name, f"La biblioteca {name}.", conversation=f"c-{name}") for name in answers]
     threads_ += [thread("e", "e", "", split="train"), thread("f", "f", "", split="validation")]
     found = suites.language(threads_, subject(model))
     values = shown(found)
@@ -249,7 +260,7 @@ def test_a_figure_of_which_nothing_is_decided_is_left_out() -> None:
     model = Table(said=lambda _: ("No.", "stop"))
     found = suites.language([thread("a", "¿?", "Sí.")], subject(model))
     figures = suites.estimates("language", found, subject(IDENTIFIED), {})
-    assert set(FIGURES["language"]) - set(figures) == {"right_language", "repetition"}
+    assert set(FIGURES["language"]) - set(figures) == {"right_language", "repetition", "chrf_mismatched"}
     assert figures["undecided"].value == 1
 
 

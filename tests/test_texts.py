@@ -6,8 +6,8 @@ from mothertongue import languages, texts
 from mothertongue.records import Item, Message, Thread
 
 
-def thread(identity: str, reference: str = "Está en la plaza.") -> Thread:
-    prompt = [Message(role="user", content="¿?")]
+def thread(identity: str, reference: str = "Está en la plaza.", asked: str = "¿?") -> Thread:
+    prompt = [Message(role="user", content=asked)]
     return Thread(id=identity, conversation="c", group=f"g{identity}", split="test", prompt=prompt, reference=reference)
 
 
@@ -53,6 +53,11 @@ def test_a_text_under_four_words_is_undecided(text: str, right: list[float], rep
         ("Bien. ¿Y tú?  ", True),
         ("Dijo: «¿Vienes?»", True),
         ("¿Vienes? Te espero.", False),
+        ("¿Por qué? 🙂", True),
+        ("¿Por qué?…", True),
+        ("¿Sí?!\u200b", True),
+        ("Πού είναι;", True),
+        ("Aquí; allí;", False),
         ("你好吗？", True),
         ("هل أنت بخير؟", True),
         ("No lo sé.", False),
@@ -87,7 +92,7 @@ def test_likeness_to_the_expert_is_sacrebleu_s_chrf() -> None:
     ("text", "count", "first"),
     [
         ("Uno, dos. ¡Tres! Cuatro.", 2, "Uno, dos"),
-        ("Uno, dos. ¡Tres!", 3, "Uno, dos. ¡Tres!"),
+        ("Uno, dos. ¡Tres!", 3, "Uno, dos. ¡Tres"),  # as of a longer text: the mark may tell the language
         ("Uno, dos.", 9, "Uno, dos."),
         ("Uno, dos.", 0, ""),
         ("…", 3, "…"),
@@ -99,33 +104,52 @@ def test_first_words(text: str, count: int, first: str) -> None:
     assert len(languages.words(first)) <= count
 
 
-def measured(said: dict[str, str]) -> list[Item]:
-    return [
-        Item(id=name, group=name, figure="repetition", values=texts.readings(text, "es")[1], text="")
-        for name, text in said.items()
-    ]
+def measured(figure: str, said: dict[str, str]) -> list[Item]:
+    return [Item(id=name, group=name, figure=figure, values=[], text="") for name in said]
+
+
+def at_like_lengths(figure: str, ours: dict[str, str], theirs: dict[str, str]) -> list[list[list[float]]]:
+    threads = {name: thread(name, "La biblioteca está en la plaza.") for name in ours}
+    sides = texts.at_like_lengths(figure, measured(figure, ours), (ours, theirs), threads, "es")
+    assert [item.id for side in sides for item in side] == [*ours, *ours]
+    return [[item.values for item in side] for side in sides]
 
 
 def test_at_like_lengths_a_long_answer_repeats_no_more_than_a_short_one() -> None:
     long = {"a": "uno dos tres cuatro uno dos tres cuatro uno dos tres cuatro", "b": "no no no no no no no no"}
     short = {"a": "El sol sale hoy.", "b": "Sí."}
-    assert [item.values for item in measured(long)] == [[pytest.approx(0.6), 1.0], [pytest.approx(5 / 6), 1.0]]
-    ours, theirs = texts.at_like_lengths("repetition", measured(short), measured(long), short, long, "es")
+    assert [texts.repetition(text) for text in long.values()] == [pytest.approx(0.6), pytest.approx(5 / 6)]
     # "uno dos tres cuatro" repeats nothing; of b one answer is too short to tell
-    assert [[item.values for item in side] for side in (ours, theirs)] == [[[0.0, 1.0], [0.0, 0.0]]] * 2
-    assert [item.id for item in ours] == [item.id for item in theirs] == ["a", "b"]
+    assert at_like_lengths("repetition", short, long) == [[[0.0, 1.0], [0.0, 0.0]]] * 2
 
 
 def test_at_like_lengths_the_language_is_that_of_the_first_words() -> None:
     short = {"a": "The library is over there."}
     long = {"a": "La biblioteca está en la plaza. " + "The library is in the main square of the town. " * 3}
-    ours, theirs = texts.at_like_lengths("right_language", measured(short), measured(long), short, long, "es")
-    assert ([i.values for i in ours], [i.values for i in theirs]) == ([[0.0, 1.0]], [[1.0, 1.0]])
+    assert at_like_lengths("right_language", short, long) == [[[0.0, 1.0]], [[1.0, 1.0]]]
 
 
-def test_other_items_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="the items differ"):
-        texts.at_like_lengths("repetition", measured({"a": "x"}), measured({"b": "x"}), {"a": "x"}, {"b": "x"}, "es")
+def test_at_like_lengths_a_long_answer_is_no_liker_to_the_expert_s() -> None:
+    short, long = {"a": "La biblioteca está, sí"}, {"a": "La biblioteca está en la plaza."}
+    ours, theirs = at_like_lengths("chrf_to_expert", short, long)
+    expected = texts.overlap.statistics(
+        "chrf", ["La biblioteca está, sí", "La biblioteca está en"], ["La biblioteca está en la plaza."] * 2, "es"
+    )
+    assert [*ours, *theirs] == expected
+
+
+def test_the_control_of_likeness_is_to_another_question_s_expert() -> None:
+    rows = [
+        thread("a", "Está en la plaza.", "¿Dónde?"),
+        thread("b", "Está en la playa.", "¿Dónde?"),  # the same question
+        thread("c", "¡Está en la plaza!", "¿Qué?"),  # says the same as a
+        thread("d", "Tengo tres gatos, y un perro.", "¿Cuántos?"),
+    ]
+    assert [other and other.id for other in texts.mismatched(rows)] == ["d", "c", "b", "c"]
+    assert texts.mismatched(rows[:2]) == [None, None]
+    figures = {item.figure for item in texts.items(rows[:2], ["x", "y"], "es")}
+    assert "chrf_mismatched" not in figures
+    assert "chrf_to_expert" in figures
 
 
 def test_the_medoid_is_likest_to_all() -> None:

@@ -140,12 +140,12 @@ def page(
         "",
         *_verdict(found),
         "",
-        "Each value with its 95 % interval; after Δ the difference to a baseline, paired over the same items. Bold",
-        f"is significant at {LEVEL:.0%} among the {len(found.p)} differences of this page that are for better or worse",
-        "(Holm). `right_language`, `repetition` and `chrf_to_expert` depend on length: their differences are taken at",
-        "like lengths, each pair of answers cut to the words of its shorter one; behind stand the model's value so cut,",
-        "the baseline's, and how many pairs decide. n counts items, and in brackets the groups of items that depend on",
-        "each other, such as the turns of a conversation; intervals and tests take a group as one observation.",
+        "Each value with its 95 % interval; after Δ the difference to a baseline, paired over the same items. Bold is",
+        f"significant at {LEVEL:.0%} (Holm) among the {len(found.p)} differences of this page where one way is better.",
+        "`right_language`, `repetition` and `chrf_to_expert` depend on length: their differences are taken at like",
+        "lengths, each pair of answers cut to the words of its shorter one; behind stand the model's value so cut, the",
+        "baseline's, and how many pairs decide. n counts items, in brackets the groups of items that depend on each",
+        "other, such as the turns of a conversation; intervals and tests take a group as one observation.",
         *_power_note(found),
     ]
     for suite in FIGURES:
@@ -298,7 +298,9 @@ def _estimates(folder: Path) -> dict[str, Estimate]:
         try:
             figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
         except (OSError, ValueError, KeyError) as error:
-            raise BadInput(f"{path}: cannot be read ({error}); run the stage that makes it") from error
+            raise BadInput(
+                f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); run the stage that makes it"
+            ) from error
         found |= {name: parse(Estimate, value, f"{path}: {name}") for name, value in figures.items()}
     return found
 
@@ -339,7 +341,9 @@ def read_worth(path: Path) -> dict[str, Worth]:
     try:
         generators = json.loads(path.read_text(encoding="utf-8"))["worth"]
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); run the stage that makes it") from error
+        raise BadInput(
+            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); run the stage that makes it"
+        ) from error
     return {name: parse(Worth, value, f"{path}: {name}") for name, value in generators.items()}
 
 

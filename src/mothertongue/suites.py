@@ -10,7 +10,6 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from mothertongue import answers, languages, overlap, prompts, significance, texts
-from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES
 from mothertongue.params import Metrics
@@ -92,15 +91,18 @@ def preference(pairs: Sequence[Pair], threads: Sequence[Thread], subject: Subjec
             "likelihood_accuracy": _wins(likely - unlikely),
             "likelihood_margin": likely - unlikely,
         }
+        if other:
+            values |= {
+                "reward_accuracy_mismatched": _wins(control - rejected),
+                "reward_margin_mismatched": control - rejected,
+                "likelihood_accuracy_mismatched": _wins(likely_control - unlikely),
+            }
         if other and (pair.thread, pair.chosen.text) not in seen:
             seen.add((pair.thread, pair.chosen.text))
             values |= {
                 "match_accuracy": _wins(chosen - control),
                 "match_margin": chosen - control,
-                "reward_accuracy_mismatched": _wins(control - rejected),
-                "reward_margin_mismatched": control - rejected,
                 "likelihood_match": _wins(likely - likely_control),
-                "likelihood_accuracy_mismatched": _wins(likely_control - unlikely),
             }
         group = groups[pair.thread]
         items += [
@@ -153,19 +155,21 @@ def perplexity(threads: Sequence[Thread], subject: Subject) -> list[Item]:
     ]
 
 
-def written_system_prompt(chat: Chat) -> str | None:
-    """The system turn that a chat template writes where a conversation has none; None where it writes none.
+def written_system_prompt(subject: Subject) -> dict[str, str | None]:
+    """The system turn that the chat template writes where a conversation has none; None where it writes none.
 
     Found as what stands where a system turn of the conversation's own would.
     """
+    chat = subject.model.chat
     user, own = Message(role="user", content="?"), Message(role="system", content="@")
     try:
         bare, marked = (str(chat.tokenizer.decode(chat.prompt(turns))) for turns in ([user], [own, user]))
     except BadInput:  # a template that refuses system turns writes none
-        return None
+        return {"written_system_prompt": None}
     before, _, after = marked.partition("@")
     inside = bare[len(before) : len(bare) - len(after)]
-    return inside.strip() if bare.startswith(before) and bare.endswith(after) and inside.strip() else None
+    there = bare.startswith(before) and bare.endswith(after) and inside.strip()
+    return {"written_system_prompt": inside.strip() if there else None}
 
 
 def translation(sentences: Sequence[Sentence], subject: Subject) -> list[Item]:
