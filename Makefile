@@ -39,7 +39,7 @@ repro: $(STAMP)  ## conversations to a measured, quantised model; only what chan
 
 # Experiments run in a copy of what git knows, with uncommitted changes but without new files: `git add` those first.
 N ?= 3
-seeds: repro  ## N=3 trainings with seeds that follow adapter.seed, and how far they are apart, in the report
+seeds: repro  ## N=3 trainings in all, with adapter.seed and those that follow; how far they are apart, in the report
 	@$(JOB) python -m mothertongue.experiments seeds $(N)
 	$(JOB) dvc repro report
 

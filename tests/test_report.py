@@ -130,7 +130,7 @@ def test_a_table_for_each_suite_with_items(measured: Path) -> None:
 
 def test_differences_of_what_depends_on_length_stand_beside_the_values_they_are_of(measured: Path) -> None:
     (cell,) = [cell for cell in row(written(measured), "`right_language`:") if "Δ prompted" in cell]
-    assert "(0.975, 0.750; 40 of 40 groups)" in cell  # all answers have eight words: nothing is cut
+    assert "(0.975, 0.750; 40 pairs, 40 groups)" in cell  # all answers have eight words: nothing is cut
 
 
 def test_the_verdict_names_what_is_better_and_what_is_worse(measured: Path) -> None:

@@ -381,4 +381,4 @@ def _signed(found: Comparison, cell: Cell) -> str:
 
 
 def _count_of(gain: Difference) -> str:
-    return f"{gain.n} of {gain.groups} groups"
+    return f"{gain.n} pairs, {gain.groups} groups"
