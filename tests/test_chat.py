@@ -325,3 +325,9 @@ def test_several_templates_without_a_default_are_refused(tokenizer: Callable[...
         f"{folder}: the tokenizer has chat templates (rag, tool_use) and none named default; write the one to use to"
         " chat_template.jinja"
     )
+
+
+@pytest.mark.parametrize("template", ["{{ messages[0]['content'] + 1 }}", "{{ 1 / 0 }}"])
+def test_a_template_that_fails_is_named(tokenizer: Callable[..., Path], template: str) -> None:
+    with pytest.raises(BadInput, match="the chat template refuses turns of user "):
+        Chat(tokenizer(template=template)).prompt([Message(role="user", content="Hola")])

@@ -303,3 +303,8 @@ def test_too_many_rejected_sides_that_were_cut(rejected: str, limit: float, expe
     with pytest.raises(BadInput) as caught:
         pairs.paired(asked, said, scores, params, "es")
     assert caught.value.message == expected
+
+
+@pytest.mark.parametrize(("text", "says"), [("\u200b\u200b", False), ("\ufffd ", False), ("¿?", True), ("👍", True)])
+def test_what_cannot_be_seen_says_nothing(text: str, says: bool) -> None:
+    assert pairs._says_something(text) == says

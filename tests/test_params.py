@@ -305,3 +305,11 @@ def test_what_is_no_parameter_file(tmp_path: Path, content: bytes, expected: str
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, expected: str) -> None:
     assert message(tmp_path / name) == at(tmp_path / name, expected)
+
+
+@pytest.mark.parametrize("value", ["2026-13-45", "[" * 3000])
+def test_a_value_that_yaml_cannot_make_is_no_traceback(workplace: Path, value: str) -> None:
+    path = workplace / "params.yaml"
+    path.write_text(PARAMS.replace("seed: 1\n", f"seed: {value}\n"), encoding="utf-8")
+    with pytest.raises(BadInput, match=r"params\.yaml.*; mend it$"):
+        params.load(path)

@@ -105,6 +105,7 @@ def test_vllms_batch_invariance(folder: Path, monkeypatch: pytest.MonkeyPatch, e
         ({"quantization_config": NF4}, "transformers", False),
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "transformers", True),
         ({"num_local_experts": 8}, "transformers", True),
+        ({"text_config": {"moe_num_experts": 8}}, "transformers", True),
         ({"num_local_experts": 8}, "vllm", False),  # of which no more is promised than the same store, the same bytes
     ],
 )
