@@ -20,13 +20,14 @@ import click
 
 from mothertongue import params
 from mothertongue.chat import Chat
-from mothertongue.records import Thread, read_rows
-from mothertongue.sampling import Generate, Weigh, transformers
+from mothertongue.records import Thread
+from mothertongue.rows import read_rows
+from mothertongue.sampling import Generation, LogLikelihood, transformers
 
 COUNT, OTHERS = 10, 21
 
 
-def loose(lengths: Sequence[int], room: int, rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:  # noqa: ARG001
+def loose(lengths: Sequence[int], context: int, rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:  # noqa: ARG001
     """All in one batch."""
     yield max(lengths), list(range(len(lengths)))
 
@@ -39,12 +40,12 @@ def answer(kind: str, model: Path, dtype: params.Dtype) -> dict[str, object]:
     engine = transformers.Transformers(model, dtype, chat)
     held_out = [row for row in read_rows(Path("data/threads.jsonl"), Thread) if row.split != "train"]
     tokens = params.load().metrics.answer_tokens
-    generate = [Generate(chat.prompt(row.prompt), tokens, 0, 1, 0, 0) for row in held_out]
-    weigh = [Weigh(*chat.answered(row.prompt, row.reference)) for row in held_out]
+    generate = [Generation(chat.encode_prompt(row.prompt), tokens, 0, 1, 0, 0) for row in held_out]
+    score = [LogLikelihood(*chat.encode_answer(row.prompt, row.reference)) for row in held_out]
     found: dict[str, object] = {}
     for name, requests, ask in (
         ("answers", generate, lambda part: [text.text for text in engine.generate(part)]),
-        ("log-probabilities", weigh, engine.weigh),
+        ("log-probabilities", score, engine.log_likelihood),
     ):
         ten, others = requests[:COUNT], requests[COUNT : COUNT + OTHERS]
         found[name] = {
@@ -84,10 +85,10 @@ def main(model: Path, dtype: params.Dtype, kind: str | None) -> None:
         for name in ("answers", "log-probabilities"):
             first = two[name]["together"]
             cells = [
-                f"{way}, {count} {sum(a == b for a, b in zip(first, said[name][way], strict=True))}"
-                for said, count in ((two, "two threads"), (one, "one thread"))
-                for way in said[name]
-                if (said, way) != (two, "together")
+                f"{way}, {count} {sum(a == b for a, b in zip(first, results[name][way], strict=True))}"
+                for results, count in ((two, "two threads"), (one, "one thread"))
+                for way in results[name]
+                if (results, way) != (two, "together")
             ]
             print(f"{each}, {name}: {'; '.join(cells)}")
             seconds[each, name] = two[f"seconds of {name}"]

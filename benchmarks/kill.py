@@ -1,4 +1,4 @@
-"""Kill generation and scoring at random moments, and see that the bytes at the end are those of an undisturbed run.
+"""Kill generation and scoring at random moments, and compare the output with that of an undisturbed run.
 
     python -m benchmarks.kill [--kills 20] [--threads 150] [--seed 0]
 
@@ -35,8 +35,8 @@ class Place:
 
     @classmethod
     def made(cls, folder: str) -> "Place":
-        """Copy params.yaml; the base model is used where it lies."""
-        for needed in ("models/base", "data/filtered.jsonl", "data/threads.jsonl"):
+        """Copy params.yaml; models are used in place."""
+        for needed in ("models", "data/filtered.jsonl", "data/threads.jsonl"):
             if not (ROOT / needed).exists():
                 raise click.ClickException(f"{needed}: not there; run make repro first")
         shutil.copyfile(ROOT / "params.yaml", Path(folder, "params.yaml"))
@@ -61,9 +61,9 @@ class Place:
             raise click.ClickException((self.root / "log").read_text(encoding="utf-8")[-3000:])
 
 
-def asked(store: Path) -> dict[str, int]:
-    """Calls made to a model, by label, as the store has counted them."""
-    return {label: count for label, _, count in Store(store).calls() if count}
+def count_misses(store: Path) -> dict[str, int]:
+    """Calls computed by a model, by label, as the store has counted them."""
+    return {label: count for label, _, count in Store(store).count_calls() if count}
 
 
 def survives(place: Place, kills: int, moments: random.Random, stage: str, *arguments: str | Path) -> None:
@@ -74,7 +74,7 @@ def survives(place: Place, kills: int, moments: random.Random, stage: str, *argu
     place.run(place.root / f"{stage}-undisturbed", *command)
     length = time.monotonic() - begin
     expected = out.read_bytes()
-    (rows,) = asked(place.root / f"{stage}-undisturbed").values()
+    (rows,) = count_misses(place.root / f"{stage}-undisturbed").values()
     click.echo(f"{stage} {arguments[0]}: undisturbed in {length:.0f} s, {rows} calls")
 
     hits = rounds = repeated = 0
@@ -92,8 +92,10 @@ def survives(place: Place, kills: int, moments: random.Random, stage: str, *argu
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
                 hits += 1
-                click.echo(f"  killed after {moment:4.1f} s, {sum(asked(store).values())} of {rows} calls made so far")
-        extra = sum(asked(store).values()) - rows
+                click.echo(
+                    f"  killed after {moment:4.1f} s, {sum(count_misses(store).values())} of {rows} calls made so far"
+                )
+        extra = sum(count_misses(store).values()) - rows
         repeated += extra
         same = out.read_bytes() == expected
         click.echo(f"  ended: {'same bytes' if same else 'OTHER BYTES'}, {extra} of {rows} calls repeated")
@@ -112,19 +114,19 @@ def main(kills: int, threads: int, seed: int) -> None:
     """See the module."""
     moments = random.Random(seed)
     values = params.load()
-    generator = next(iter(values.generated))
-    judge = next(iter(values.scored))
+    generator, judge = next(iter(values.generated)), next(iter(values.scored))
+    models = [ROOT / "models" / entry.model for entry in (values.generated[generator], values.scored[judge])]
     with tempfile.TemporaryDirectory() as folder:
         place = Place.made(folder)
         rows, answers = place.root / "threads.jsonl", place.root / "generated"
         lines = (ROOT / "data/threads.jsonl").read_bytes().splitlines(keepends=True)[:threads]
         rows.write_bytes(b"".join(lines))
-        survives(place, kills // 2, moments, "generated", generator, rows, ROOT / "models/base")
+        survives(place, kills // 2, moments, "generated", generator, rows, models[0])
         answers.mkdir()
         for name in values.generated:
             (answers / f"{name}.jsonl").touch()
         shutil.copyfile(place.root / "out.jsonl", answers / f"{generator}.jsonl")
-        survives(place, kills - kills // 2, moments, "scored", judge, rows, answers, ROOT / "models/base")
+        survives(place, kills - kills // 2, moments, "scored", judge, rows, answers, models[1])
 
 
 if __name__ == "__main__":

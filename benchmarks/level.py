@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from mothertongue import overlap, significance
-from mothertongue.records import Item
+from mothertongue.measurements import SampleScore
 
 GROUPS = (6, 8, 10, 15, 20, 50)
 PAGE = 20
@@ -91,10 +91,10 @@ def _pool(kind: overlap.Kind) -> list[list[Rows]]:
         words = [str(word) for word in draw.choice(WORDS, size=draw.integers(4, 14))]
         levels = []
         for rate in (0.2, 0.35, 0.5, 0.65):
-            said = [
+            answers = [
                 " ".join(word if draw.random() > rate else str(draw.choice(WORDS)) for word in words) for _ in range(6)
             ]
-            levels.append(overlap.statistics(kind, said, [" ".join(words)] * 6, "es"))
+            levels.append(overlap.segment_statistics(kind, answers, [" ".join(words)] * 6, "es"))
         pool.append(levels)
     return pool
 
@@ -107,15 +107,15 @@ DRAW: dict[str, Callable[[np.random.Generator, int], list[Drawn]]] = {
 }
 
 
-def _items(drawn: Sequence[Drawn], side: int) -> list[Item]:
+def _items(drawn: Sequence[Drawn], side: int) -> list[SampleScore]:
     return [
-        Item(id=f"{place:05}", group=f"{row[0]:05}", figure="f", values=list(row[side]), text="")  # type: ignore[call-overload]
+        SampleScore(id=f"{place:05}", language="es", group=f"{row[0]:05}", figure="f", values=list(row[side]), text="")  # type: ignore[call-overload]
         for place, row in enumerate(drawn)
     ]
 
 
-def _bootstrap_excludes_zero(kind: str, sides: Sequence[Sequence[Item]], seed: int) -> bool:
-    ours, theirs = map(significance._grouped, sides)
+def _bootstrap_excludes_zero(kind: str, sides: Sequence[Sequence[SampleScore]], seed: int) -> bool:
+    ours, theirs = map(significance._sum_groups, sides)
     drawn = np.random.default_rng(seed).integers(0, len(ours), size=(1000, len(ours)))
     gaps = significance.KINDS[kind](ours[drawn].sum(axis=1)) - significance.KINDS[kind](theirs[drawn].sum(axis=1))
     low, high = np.percentile(gaps, [2.5, 97.5])
@@ -126,12 +126,15 @@ def simulate(kind: str, groups: int, samples: int, seed: int) -> Rates:
     """The rates of one kind of figure at one number of groups."""
     draw = np.random.default_rng([seed, groups])
     many = [row for group in range(4000) for row in DRAW[kind](draw, group)]
-    truth = significance._value(kind, significance._grouped(_items(many, 1)))
+    truth = significance._value(kind, significance._sum_groups(_items(many, 1)))
     bold, excluded, held, holds = [], [], [], []
     for sample in range(samples):
         drawn = [row for group in range(groups) for row in DRAW[kind](draw, group)]
         ours, theirs = (_items(drawn, side) for side in (1, 2))
-        gap, one = significance.difference(kind, ours, theirs, sample, ""), significance.estimate(kind, ours, "")
+        gap, one = (
+            significance.estimate_difference(kind, ours, theirs, sample, ""),
+            significance.estimate(kind, ours, ""),
+        )
         bold.append(gap.p < 0.05)
         held.append(gap.low <= 0 <= gap.high)
         holds.append(one.low <= truth <= one.high)
@@ -147,10 +150,10 @@ def simulate_page(groups: int, samples: int, seed: int) -> float:
     for sample in range(samples):
         figures = [[row for group in range(groups) for row in mean(draw, group)] for _ in range(PAGE)]
         found = {
-            place: significance.difference("mean", _items(rows, 1), _items(rows, 2), sample, "").p
+            place: significance.estimate_difference("mean", _items(rows, 1), _items(rows, 2), sample, "").p
             for place, rows in enumerate(figures)
         }
-        failed += min(significance.holm(found).values()) < 0.05
+        failed += min(significance.adjust_holm(found).values()) < 0.05
     return failed / samples
 
 

@@ -3,9 +3,9 @@
     python -m benchmarks.overhead [--threads 200] [--repeats 2]
 
 Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Both sides use one engine, already warm.
-The chain's side renders the prompts, looks for each call in an empty sample store, asks in batches and keeps what was
-said; the bare side gets the token ids, parameters and seeds that the chain has just asked for, all at once. The sides
-take turns, each time with new seeds; the first turn is not counted.
+The chain's side renders the prompts, looks up each call in an empty sample store, computes in batches and stores the
+results; the bare side gets the same token ids, parameters and seeds, all at once. The sides take turns, each time with
+new seeds; the first turn is not counted.
 """
 
 import tempfile
@@ -17,18 +17,19 @@ from typing import Any
 import click
 
 from mothertongue import answers, params, sampling
-from mothertongue.records import Thread, read_rows
+from mothertongue.records import Thread
+from mothertongue.rows import read_rows
 from mothertongue.store import Store
 
 
-class Listening:
-    """An engine that remembers what it was asked."""
+class Recorder:
+    """An engine that records its requests."""
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.batch = engine, engine.batch
-        self.asked: list[sampling.Generate] = []
+        self.asked: list[sampling.Generation] = []
 
-    def generate(self, requests: Sequence[sampling.Generate]) -> list[sampling.Text]:
+    def generate(self, requests: Sequence[sampling.Generation]) -> list[sampling.Completion]:
         """As the engine does."""
         self.asked += requests
         return self.engine.generate(requests)
@@ -46,14 +47,14 @@ def main(threads: int, repeats: int) -> None:
     rows = read_rows(Path("data/threads.jsonl"), Thread)[:threads]
     spent = {"chain": [0, 0.0], "bare vLLM": [0, 0.0]}
     with tempfile.TemporaryDirectory() as folder:
-        model = sampling.Model(Path("models/base"), "vllm", values.base.dtype, Store(Path(folder)))
-        engine = Listening(model._opened)
-        model.__dict__["_opened"] = engine  # where the cached property keeps it
+        model = sampling.Model(Path("models", generator.model), "vllm", Store(Path(folder)))
+        engine = Recorder(model._engine)
+        model.__dict__["_engine"] = engine  # where the cached property keeps it
 
         def chain(seed: int) -> int:
             engine.asked.clear()
-            said = answers.generated(rows, name, generator, values.language, seed, model)
-            return sum(answer.tokens for answer in said)
+            found = answers.generate_answers(rows, name, generator, seed, model)
+            return sum(answer.tokens for answer in found)
 
         def bare(_: int) -> int:
             prompts = [{"prompt_token_ids": list(request.prompt)} for request in engine.asked]
@@ -63,7 +64,7 @@ def main(threads: int, repeats: int) -> None:
                     temperature=request.temperature,
                     top_p=request.top_p,
                     seed=request.seed,
-                    stop_token_ids=list(model.chat.ends),
+                    stop_token_ids=list(model.chat.eos_token_ids),
                 )
                 for request in engine.asked
             ]

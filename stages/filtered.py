@@ -1,11 +1,13 @@
 """Conversations worth learning from."""
 
+from collections import Counter
 from pathlib import Path
 
 import click
 
-from mothertongue import filters, params
-from mothertongue.records import Conversation, read_rows, write_json, write_rows
+from mothertongue import console, filters, params
+from mothertongue.records import Conversation
+from mothertongue.rows import read_rows, write_json, write_rows
 
 
 @click.command()
@@ -15,14 +17,14 @@ from mothertongue.records import Conversation, read_rows, write_json, write_rows
 def main(raw: Path, out: Path, report: Path) -> None:
     """Keep the conversations in RAW that pass section `filtered` of params.yaml.
 
-    RAW and OUT hold one conversation a line; REPORT counts what fell by which reason (metrics/filtered.json).
+    RAW and OUT have one conversation a line; REPORT gets the number dropped by each filter (metrics/filtered.json).
     """
-    values = params.load()
-    rows, tally = filters.kept(read_rows(raw, Conversation), values.filtered, values.language)
+    rows, counts = filters.filter_conversations(read_rows(raw, Conversation), params.load().filtered)
     write_rows(out, rows)
-    write_json(report, tally.model_dump())
-    click.echo(f"{out}: conversations {tally}")
+    by_language = Counter(row.language for row in rows)
+    write_json(report, {**counts.model_dump(), "languages": dict(sorted(by_language.items()))})
+    console.say(f"{out}: conversations {counts}")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -1,33 +1,31 @@
-"""Answers from one generator to every thread."""
+"""Answers of one generator to every thread."""
 
 from pathlib import Path
 
 import click
 
-from mothertongue import answers, models, params, sampling
-from mothertongue.records import Thread, read_rows, write_rows
+from mothertongue import answers, console, params, sampling
+from mothertongue.records import Thread
+from mothertongue.rows import read_rows, write_rows
 from mothertongue.store import Store
 
 
 @click.command()
 @click.argument("name")
 @click.argument("threads", type=click.Path(path_type=Path))
-@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-def main(name: str, threads: Path, base: Path, out: Path) -> None:
-    """Let the generator NAME of section `generated` in params.yaml answer every thread in THREADS.
+def main(name: str, threads: Path, folder: Path, out: Path) -> None:
+    """Generate answers to every thread in THREADS by the generator NAME of section `generated` in params.yaml.
 
-    BASE is the folder of the model to adapt, which a generator may be. OUT gets one answer a line. What the model said
-    before is taken from the sample store. Runs vLLM, or transformers where vLLM is not installed.
+    FOLDER contains its model. OUT gets one answer a line. Results that are in the sample store are not computed again.
     """
     values, asked = params.load(), read_rows(threads, Thread)
-    section = params.named("generated", values.generated, name)
-    folder = base if section.model == "base" else models.located(section.model)
-    model = sampling.Model(folder, sampling.preferred(), values.base.dtype, Store())
-    rows = answers.generated(asked, name, section, values.language, values.seed, model)
+    entry = params.get_entry("generated", values.generated, name)
+    rows = answers.generate_answers(asked, name, entry, values.seed, sampling.Model(folder, entry.engine, Store()))
     write_rows(out, rows)
-    click.echo(f"{out}: {len(rows)} answers of {sum(row.tokens for row in rows)} tokens in all")
+    console.say(f"{out}: {len(rows)} answers of {sum(row.tokens for row in rows)} tokens in all")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -1,32 +1,32 @@
-"""Base and adapter added up."""
+"""A model and the adapter of one training step, merged."""
 
 from pathlib import Path
 
 import click
 
-from mothertongue import params, training, weights
-from mothertongue.records import Pair, read_rows, write_json
+from mothertongue import console, merging, params
+from mothertongue.records import Pair
+from mothertongue.rows import read_rows, write_json
 
 
 @click.command()
-@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.argument("start", type=click.Path(path_type=Path))
 @click.argument("adapter", type=click.Path(path_type=Path))
 @click.argument("pairs", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
-def main(base: Path, adapter: Path, pairs: Path, out: Path, report: Path) -> None:
-    """Merge ADAPTER into BASE, stored by section `merged` of params.yaml in the folder OUT.
+def main(name: str, start: Path, adapter: Path, pairs: Path, out: Path, report: Path) -> None:
+    """Merge ADAPTER of the step NAME into START, stored by section `merged` of params.yaml in the folder OUT.
 
-    On the validation PAIRS the stored model is compared with base and adapter: REPORT gets the largest difference of a
+    On the validation PAIRS the stored model is compared with START and ADAPTER: REPORT gets the largest difference of a
     token's log-probability, and the stage fails when it is over the limit.
     """
-    probes = training.probes(read_rows(pairs, Pair), base, adapter)
-    result = weights.merge(base, adapter, out, params.load().merged, probes)
+    result = merging.merge(start, adapter, out, params.load().merged, read_rows(pairs, Pair), name)
     write_json(report, result)
-    click.echo(
-        f"{out}: {result['largest_difference']:.4f} nats from base and adapter at most, {result['tokens']} tokens"
-    )
+    largest, tokens = result["largest_difference"], result["tokens"]
+    console.say(f"{out}: at most {largest:.4f} nats from {start} with its adapter, on {tokens} tokens")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -1,11 +1,14 @@
 """Chosen and rejected answers, with the rule that paired them."""
 
+from collections import Counter
 from pathlib import Path
 
 import click
 
-from mothertongue import pairs, params
-from mothertongue.records import Answer, Thread, Verdict, read_rows, write_json, write_rows
+from mothertongue import console, pairs, params
+from mothertongue.records import Answer, Thread
+from mothertongue.rows import read_rows, write_json, write_rows
+from mothertongue.verdicts import Verdict
 
 
 @click.command()
@@ -17,20 +20,27 @@ from mothertongue.records import Answer, Thread, Verdict, read_rows, write_json,
 def main(threads: Path, generated: Path, scored: Path, out: Path, report: Path) -> None:
     """Pair answers by the rules in section `pairs` of params.yaml.
 
-    THREADS holds the threads, GENERATED an <generator>.jsonl each, SCORED a <judge>.jsonl each. OUT gets one pair a
-    line, REPORT counts by rule and reason, and rejected sides that were cut (metrics/pairs.json).
+    THREADS contains the threads, GENERATED an <generator>.jsonl each, SCORED a <judge>.jsonl each. OUT gets one pair a
+    line, REPORT by rule the number of pairs, of threads dropped by each reason, and of rejected sides that were cut.
     """
     values = params.load()
     asked = read_rows(threads, Thread)
-    said = [row for name in values.generated for row in read_rows(generated / f"{name}.jsonl", Answer)]
+    given = [row for name in values.generated for row in read_rows(generated / f"{name}.jsonl", Answer)]
     verdicts = [row for name in values.scored for row in read_rows(scored / f"{name}.jsonl", Verdict)]
-    rows, tallies = pairs.paired(asked, said, verdicts, values.pairs, values.language)
+    rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs)
     write_rows(out, rows)
-    write_json(report, {n: {**tally.model_dump(), "splits": pairs.shares(rows, n)} for n, tally in tallies.items()})
-    for name, tally in tallies.items():
-        click.echo(f"{name}: {tally}")
-    click.echo(f"{out}: {len(rows)} pairs")
+    details = {
+        name: {
+            "splits": pairs.count_cut_rejected(rows, name),
+            "languages": dict(sorted(Counter(row.language for row in rows if row.rule == name).items())),
+        }
+        for name in counts
+    }
+    write_json(report, {name: {**counted.model_dump(), **details[name]} for name, counted in counts.items()})
+    for name, counted in counts.items():
+        console.say(f"{name}: {counted}")
+    console.say(f"{out}: {len(rows)} pairs")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

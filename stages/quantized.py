@@ -1,24 +1,28 @@
-"""The merged model at one level of quantisation."""
+"""A model at one level of quantisation."""
 
 from pathlib import Path
 
 import click
 
-from mothertongue import params, weights
-from mothertongue.records import write_json
+from mothertongue import console, params, quantization
+from mothertongue.rows import write_json
 
 
 @click.command()
-@click.argument("level", type=click.Choice(["nf4", "int8"]))
-@click.argument("merged", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.argument("full", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
-def main(level: str, merged: Path, out: Path, report: Path) -> None:
-    """Store the model in MERGED with bitsandbytes at LEVEL in the folder OUT; REPORT gets its size."""
-    size = weights.quantize(merged, out, level, params.load().base.dtype)
+def main(name: str, full: Path, out: Path, report: Path) -> None:
+    """Quantise the model in FULL by the level NAME of section `quantized` in params.yaml, to the folder OUT.
+
+    REPORT gets the size of its weights.
+    """
+    entry = params.get_entry("quantized", params.load().quantized, name)
+    size = quantization.quantize(full, out, entry, name)
     write_json(report, size)
-    click.echo(f"{out}: {size['bytes'] / 1e6:.0f} MB, {size['share_of_merged']:.0%} of the merged model")
+    console.say(f"{out}: {size['bytes'] / 1e6:.0f} MB, {size['share_of_full']:.0%} of {full}")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from mothertongue import params, sources
-from mothertongue.records import write_json, write_rows
+from mothertongue import console, params, sources
+from mothertongue.rows import write_json, write_rows
 
 
 @click.command()
@@ -13,19 +13,19 @@ from mothertongue.records import write_json, write_rows
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
 def main(folder: Path, out: Path, report: Path) -> None:
-    """Collect conversations from every source in section `raw` of params.yaml.
+    """Collect conversations in `languages` from every source in section `raw` of params.yaml.
 
-    FOLDER holds the sources that are files (data/sources), OUT becomes one conversation a line (data/raw.jsonl), REPORT
-    how many messages each source gave and lost (metrics/raw.json).
+    FOLDER contains the sources that are files (data/sources). OUT gets one conversation a line (data/raw.jsonl), REPORT
+    the number of messages kept and dropped by source (metrics/raw.json).
     """
     values = params.load()
-    conversations, tallies = sources.read(values.raw, values.language, folder)
+    conversations, counts = sources.read_sources(values.raw, values.languages, folder)
     write_rows(out, conversations)
-    write_json(report, {name: tally.model_dump() for name, tally in tallies.items()})
-    for name, tally in tallies.items():
-        click.echo(f"{name}: messages {tally}")
-    click.echo(f"{out}: {len(conversations)} conversations")
+    write_json(report, {name: counted.model_dump() for name, counted in counts.items()})
+    for name, counted in counts.items():
+        console.say(f"{name}: messages {counted}")
+    console.say(f"{out}: {len(conversations)} conversations")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from mothertongue import history, params, report
+from mothertongue import console, history, params, report
 from mothertongue.files import new_file
-from mothertongue.records import Thread, read_rows, write_json
+from mothertongue.records import Thread
+from mothertongue.rows import read_rows, write_json
 
 
 @click.command()
@@ -20,26 +21,26 @@ from mothertongue.records import Thread, read_rows, write_json
 def main(
     threads: Path, measured: Path, scored: Path, seeds: Path, experiments: Path, summary: Path, table: Path
 ) -> None:
-    """Compare the measured models in the folder MEASURED with the baselines, over the same items.
+    """Compare the columns in the folder MEASURED with the baselines, over the same items.
 
-    THREADS holds the held-out questions and the experts' answers, the folder SCORED an <judge>.json each on what it is
-    worth; SEEDS and EXPERIMENTS what was tried before. SUMMARY gets the headline numbers for `dvc exp show`, TABLE all
-    of them in Markdown, and some questions with their answers.
+    THREADS contains the held-out questions and the experts' answers, the folder SCORED an <judge>.json each; SEEDS and
+    EXPERIMENTS earlier runs. SUMMARY gets the headline numbers for `dvc exp show`, TABLE the report in Markdown.
     """
     values, asked = params.load(), read_rows(threads, Thread)
-    found, said = report.compare(measured, asked, values.metrics, values.language, values.seed)
-    write_json(summary, report.summary(found))
-    judges = {name: report.read_worth(scored / f"{name}.json") for name in values.scored}
-    now = {name: {figure: each.value for figure, each in figures.items()} for name, figures in found.values.items()}
-    tried, seed = history.read(seeds, history.Seeds), values.adapter.seed
-    looked = history.read(experiments, history.Experiments)
-    notes = history.notes(tried, looked, seed, now, values.metrics.split)
-    spread = history.spread(tried, seed, now, found.subject)
-    page = f"{report.page(found, said, asked, values.metrics, notes, spread)}\n{report.worth(judges)}"
+    found, answers = report.compare(measured, asked, values.metrics, values.languages, values.seed)
+    write_json(summary, report.summarize(found))
+    judges = {name: report.read_judge_accuracy(scored / f"{name}.json") for name in values.scored}
+    now = {name: {figure: each.value for figure, each in rows.items()} for name, rows in found[0].values.items()}
+    tried = history.read_history(seeds, history.Seeds)
+    own_seeds = {name: step.seed for name, step in values.adapter.items()}
+    looks = history.read_history(experiments, history.Experiments)
+    notes = history.describe_history(tried, looks, own_seeds, now, values.metrics.split)
+    spread = history.seed_range(tried, own_seeds, now, found[0].subject)
+    page = report.render_report(found, answers, asked, values.metrics, notes, spread)
     with new_file(table) as file:
-        file.write(page.encode())
-    click.echo(page)
+        file.write(f"{page}\n{report.render_judge_accuracy(judges)}".encode())
+    console.say(f"{table}: {len(found[0].values)} columns, {sum(len(each.differences) for each in found)} differences")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -1,11 +1,14 @@
 """Verdicts of one judge on every answer."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from mothertongue import judging, models, params, sampling
-from mothertongue.records import Answer, Thread, read_rows, reference_answer, write_json, write_rows
+from mothertongue import console, judging, params, sampling
+from mothertongue.judging import accuracy
+from mothertongue.records import Answer, Thread, reference_answer
+from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.store import Store
 
 
@@ -13,29 +16,28 @@ from mothertongue.store import Store
 @click.argument("name")
 @click.argument("threads", type=click.Path(path_type=Path))
 @click.argument("generated", type=click.Path(path_type=Path))
-@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
-def main(name: str, threads: Path, generated: Path, base: Path, out: Path, report: Path) -> None:
-    """Let the judge NAME of section `scored` in params.yaml judge every answer, and the experts' answers.
+def main(name: str, threads: Path, generated: Path, folder: Path, out: Path, report: Path) -> None:
+    """Judge every answer, and the experts' answers, by the judge NAME of section `scored` in params.yaml.
 
-    THREADS holds the threads, the folder GENERATED an <generator>.jsonl each, BASE the model to adapt, which a judge
-    may be. OUT gets one verdict a line, REPORT counts those without a score and says what the scores are worth.
+    THREADS contains the threads, the folder GENERATED an <generator>.jsonl each, FOLDER the judge's model. OUT gets one
+    verdict a line, REPORT the number without a score, and how often the judge prefers the expert's answer.
     """
-    values = params.load()
-    asked = read_rows(threads, Thread)
-    said = [row for each in values.generated for row in read_rows(generated / f"{each}.jsonl", Answer)]
-    said += map(reference_answer, asked)
-    section = params.named("scored", values.scored, name)
-    folder = base if section.model == "base" else models.located(section.model)
-    model = sampling.Model(folder, sampling.preferred(), values.base.dtype, Store())
-    verdicts = judging.by_rubric(asked, said, name, section, values.language, model)
-    tally, signature = judging.tally(verdicts), judging.signature(name, section, values.language, model)
-    found = judging.worth(asked, said, verdicts, values.language, signature)
+    values, asked = params.load(), read_rows(threads, Thread)
+    given = [row for each in values.generated for row in read_rows(generated / f"{each}.jsonl", Answer)]
+    given += map(reference_answer, asked)
+    entry = params.get_entry("scored", values.scored, name)
+    model = sampling.Model(folder, entry.engine, Store())
+    verdicts = judging.judge_answers(asked, given, name, entry, model)
+    counts = accuracy.count_outcomes(verdicts)
+    sign = partial(accuracy.build_signature, name=name, params=entry, model=model)
+    found = accuracy.summarize_accuracy(asked, given, verdicts, sign)
     write_rows(out, verdicts)
-    write_json(report, {"verdicts": tally.model_dump(), "worth": {g: row.model_dump() for g, row in found.items()}})
-    click.echo(f"{out}: scores {tally}")
+    write_json(report, {"verdicts": counts.model_dump(), **found})
+    console.say(f"{out}: scores {counts}")
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

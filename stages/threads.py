@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
-from mothertongue import params, threads
+from mothertongue import console, params, threads
 from mothertongue.errors import BadInput
-from mothertongue.records import Conversation, read_rows, write_json, write_rows
+from mothertongue.records import Conversation
+from mothertongue.rows import read_rows, write_json, write_rows
 
 
 @click.command()
@@ -15,20 +16,26 @@ from mothertongue.records import Conversation, read_rows, write_json, write_rows
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
 def main(filtered: Path, out: Path, report: Path) -> None:
-    """Cut the conversations in FILTERED into threads: the turns before an answer, and the expert's answer.
+    """Extract threads from the conversations in FILTERED: the turns before an answer, and the expert's answer.
 
-    OUT gets one thread a line with its split, drawn by section `threads` of params.yaml; REPORT counts what fell.
+    OUT gets one thread a line with its split, drawn by section `threads` of params.yaml; REPORT the number of answers
+    dropped by each reason, and of threads by split and language (metrics/threads.json).
     """
-    section = params.load().threads
-    rows, tally = threads.cut(read_rows(filtered, Conversation), section)
-    splits = dict(sorted(Counter(row.split for row in rows).items()))
-    for split in ("train", "validation", "test"):
-        if split not in splits and (split != "validation" or section.validation):
-            raise BadInput(f"{filtered}: no thread of split {split} ({tally}); add conversations or loosen filtered")
+    values = params.load()
+    rows, counts = threads.extract_threads(read_rows(filtered, Conversation), values.threads)
+    splits = {code: Counter(row.split for row in rows if row.language == code) for code in values.languages}
+    for code, found in splits.items():
+        for split in ("train", "validation", "test"):
+            if not found[split] and (split != "validation" or values.threads.validation):
+                what = f"no thread of split {split} in {code!r} ({counts})"
+                raise BadInput(f"{filtered}: {what}; add conversations, or loosen section `filtered`")
     write_rows(out, rows)
-    write_json(report, {**tally.model_dump(), "splits": splits})
-    click.echo(f"{out}: answers {tally}; " + ", ".join(f"{split} {count}" for split, count in splits.items()))
+    write_json(report, {**counts.model_dump(), "splits": {code: dict(sorted(n.items())) for code, n in splits.items()}})
+    lines = (
+        f"{code} " + ", ".join(f"{split} {n}" for split, n in sorted(found.items())) for code, found in splits.items()
+    )
+    console.say(f"{out}: answers {counts}; " + "; ".join(lines))
 
 
 if __name__ == "__main__":
-    main()
+    console.run(main)

@@ -9,12 +9,15 @@ from mothertongue.chat import Chat
 from mothertongue.params import Params, load
 
 PARAMS = """\
-language: "es"
+languages: ["es"]
 seed: 1
 
-base:
-  model: {source: folder, id: toy}
-  dtype: float32
+models:
+  base: {source: folder, id: toy, dtype: float32}
+  elsewhere:
+    source: folder
+    id: /models/elsewhere
+    dtype: float32
 
 raw:
   sources:
@@ -31,57 +34,65 @@ threads:
   test: 0.3
 
 generated:
-  plain: {model: base, guide: false, n: 1, temperature: 0.8, top_p: 0.95, max_tokens: 48}
+  plain: {model: base, engine: transformers, system_prompt: false, n: 1, temperature: 0.8, top_p: 0.95, max_tokens: 48}
   other:
-    model:
-      source: folder
-      id: elsewhere
-    guide: true
+    model: elsewhere
+    engine: transformers
+    system_prompt: true
     n: 2
     temperature: 0.5
     top_p: 1.0
     max_tokens: 48
 
 scored:
-  rubric: {kind: rubric, model: base, min_mass: 0.5}
-  second: {kind: rubric, model: base, min_mass: 0.0}
+  rubric: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.5}
+  second: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.0}
 
 pairs:
   max_cut_rejected: 0.5
   rules: [{name: reference_over_plain, chosen: reference, rejected: plain, judge: second, min_margin: 1}]
 
 adapter:
-  rank: 16
-  alpha: 32
-  dropout: 0.0
-  beta: 0.1
-  sft_weight: 1.0
-  learning_rate: 2.0e-4
-  scheduler: cosine
-  warmup: 0.1
-  epochs: 1
-  batch: 8
-  accumulation: 1
-  max_length: 512
-  max_cut: 0.05
-  evaluations: 4
-  seed: 2
+  dpo:
+    from: base
+    method: dpo
+    data: pairs
+    rank: 16
+    alpha: 32
+    dropout: 0.0
+    beta: 0.1
+    sft_weight: 1.0
+    learning_rate: 2.0e-4
+    scheduler: cosine
+    warmup: 0.1
+    epochs: 1
+    batch: 8
+    accumulation: 1
+    max_length: 512
+    max_left_out: 0.05
+    evaluations: 4
+    seed: 2
 
 merged:
   dtype: bfloat16
   max_difference: 1.0
 
-quantized: [nf4, int8]
+quantized:
+  nf4: {model: dpo, format: nf4}
+  int8: {model: dpo, format: int8}
 
 metrics:
   split: validation
+  suites: [benchmark, preference, language, perplexity, translation]
   models:
-    base: {model: base, system_prompt: false}
-    prompted: {model: base, system_prompt: true}
-    merged: {model: merged, system_prompt: false}
-    nf4: {model: quantized/nf4, system_prompt: false}
-    int8: {model: quantized/int8, system_prompt: false}
+    base: {model: base, engine: transformers, system_prompt: false}
+    prompted: {model: base, engine: transformers, system_prompt: true}
+    dpo: {model: dpo, engine: transformers, system_prompt: false}
+    nf4: {model: nf4, engine: transformers, system_prompt: false}
+    int8: {model: int8, engine: transformers, system_prompt: false}
+  headline: dpo
   baselines: [base, prompted]
+  reference_model: base
   answer_tokens: 64
   translation_tokens: 48
 """

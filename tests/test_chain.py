@@ -1,20 +1,26 @@
 """The whole chain on a toy model, with DVC and every real engine, in temporary copies of the project."""
 
 import json
+import math
 import re
+import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy
 from ruamel.yaml import YAML
 
-from mothertongue import params
-from mothertongue.records import Answer, Thread, read_rows
+from mothertongue import params, training
+from mothertongue.measurements import SampleScore
+from mothertongue.records import Answer, Pair, Thread
+from mothertongue.rows import read_rows
 from mothertongue.store import Store
 
 pytestmark = pytest.mark.slow
@@ -31,12 +37,28 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> toy.Chain:
 @pytest.fixture(scope="module")
 def experiment(chain: toy.Chain) -> toy.Running:
     """Another beta, in the first copy, while the tests before it use the second."""
-    return chain.first.start("dvc", "exp", "run", "-S", "adapter.beta=0.3")
+    return chain.first.start("dvc", "exp", "run", "-S", "adapter.dpo.beta=0.3")
 
 
-def _asked(store: Path) -> dict[str, int]:
-    """How many calls of each label a model was asked, as the store has counted."""
-    return {label: asked for label, _, asked in Store(store).calls()}
+def _misses(store: Path) -> dict[str, int]:
+    """How many calls of each label a model has computed, as the store has counted."""
+    return {label: misses for label, _, misses in Store(store).count_calls()}
+
+
+def _edit_params(copy: toy.Workspace, change: Callable[[Any], None]) -> None:
+    yaml = YAML()
+    values = yaml.load(copy.root / "params.yaml")
+    change(values)
+    yaml.dump(values, copy.root / "params.yaml")
+
+
+def _append(path: Path, text: str) -> None:
+    path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+
+def _lock(copy: toy.Workspace) -> dict[str, Any]:
+    """The stages in dvc.lock."""
+    return dict(YAML(typ="safe").load(copy.root / "dvc.lock")["stages"])
 
 
 # What `dvc repro` makes
@@ -46,7 +68,7 @@ def test_every_stage_runs_once_and_leaves_its_outputs(chain: toy.Chain) -> None:
     stages = chain.first.run("dvc", "stage", "list", "--all", "--name-only").split()
     assert len(stages) > 15
     assert sorted(toy.ran(chain.printed)) == sorted(stages)
-    lock = YAML(typ="safe").load(chain.first.root / "dvc.lock")["stages"]
+    lock = _lock(chain.first)
     assert sorted(lock) == sorted(stages)
     outs = [chain.first.root / out["path"] for stage in lock.values() for out in stage["outs"]]
     assert len(outs) > len(stages)
@@ -61,64 +83,325 @@ def test_a_second_repro_has_nothing_to_do(chain: toy.Chain) -> None:
 
 def test_two_fresh_copies_end_with_the_same_bytes(chain: toy.Chain) -> None:
     assert chain.first.store != chain.second.store
-    assert _asked(chain.first.store) == _asked(chain.second.store) != {}
+    assert _misses(chain.first.store) == _misses(chain.second.store) != {}
     for name in ("dvc.lock", "metrics/summary.json", "metrics/report.md"):
         assert (chain.first.root / name).read_bytes() == (chain.second.root / name).read_bytes()
+
+
+# Files that others read as they are. Two languages run meanwhile.
+
+
+@pytest.fixture(scope="module")
+def bilingual(chain: toy.Chain) -> tuple[toy.Workspace, toy.Running]:
+    """A copy with two languages, a conversation each in turn, without vLLM and levels of quantisation."""
+    folder = chain.first.root.parent.parent
+    copy = toy.Workspace.made(folder / "bilingual", folder / "toy")
+
+    def change(values: Any) -> None:
+        values["languages"] = ["es", "it"]
+        values["filtered"]["min_language"] = 0.0
+        values["threads"] |= {"validation": 0.2, "test": 0.2}
+        for entry in (*values["generated"].values(), *values["scored"].values()):
+            entry["engine"] = "transformers"
+        for level in values["quantized"]:
+            del values["metrics"]["models"][level]
+        values["quantized"] = {}
+
+    _edit_params(copy, change)
+    path = copy.root / "data/sources/toy.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = (json.dumps(row | {"language": "it" if number % 2 else "es"}) for number, row in enumerate(rows))
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    questions = (toy.ROOT / "data/suites/benchmark.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    spanish, italian = (
+        [line for line in questions if json.loads(line)["language"] == code][:12] for code in ("es", "it")
+    )
+    (copy.root / "data/suites/benchmark.jsonl").write_text("".join(spanish + italian), encoding="utf-8")
+    return copy, copy.start("dvc", "repro")
+
+
+TRL = """
+import json, sys
+from datasets import load_dataset
+from trl import DPOConfig, DPOTrainer
+
+folder = sys.argv[1]
+rows = load_dataset("json", data_files="data/pairs.jsonl", split="train", cache_dir=folder)
+config = DPOConfig(output_dir=folder, max_steps=1, per_device_train_batch_size=4, use_cpu=True, report_to=[])
+trainer = DPOTrainer(model="models/base", args=config, train_dataset=rows)
+found = trainer.train()
+print(json.dumps([len(rows), trainer.state.global_step, found.training_loss]))
+"""
+
+PEFT = """
+import json
+import torch
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoModelForCausalLM
+
+ids = torch.arange(3, 83)[None]
+loaded = (
+    AutoPeftModelForCausalLM.from_pretrained("models/adapter/dpo", dtype=torch.float32),
+    AutoModelForCausalLM.from_pretrained("models/dpo", dtype=torch.float32),
+    AutoModelForCausalLM.from_pretrained("models/base", dtype=torch.float32),
+)
+with torch.inference_mode():
+    adapted, merged, base = (model.eval()(input_ids=ids).logits.log_softmax(-1) for model in loaded)
+print(json.dumps([float((adapted - other).abs().max()) for other in (merged, base)]))
+"""
+
+VLLM = """
+import json, os
+
+os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+from vllm import LLM, SamplingParams
+
+model = LLM(model="models/dpo", enforce_eager=True)
+turns = [{"role": "user", "content": "¿Dónde está el gato negro?"}]
+(output,) = model.chat(turns, SamplingParams(temperature=0, max_tokens=8))
+print(json.dumps([output.prompt, len(output.outputs[0].token_ids)]))
+"""
+
+
+def _run_script(copy: toy.Workspace, script: str, *arguments: Path) -> Any:
+    """What a script prints on its last line."""
+    printed = copy.run(sys.executable, "-c", script, *map(str, arguments))
+    return json.loads(printed.splitlines()[-1])
+
+
+@pytest.mark.usefixtures("bilingual")
+def test_trl_trains_on_pairs_as_they_are(chain: toy.Chain, tmp_path: Path) -> None:
+    count, updates, loss = _run_script(chain.first, TRL, tmp_path)
+    assert (count, updates) == (len(read_rows(chain.first.root / "data/pairs.jsonl", Pair)), 1)
+    assert loss == pytest.approx(math.log(2), abs=1e-3)  # nothing is learned yet: both sides have gained nothing
+
+
+def test_peft_loads_the_adapter_and_finds_its_base(chain: toy.Chain) -> None:
+    to_merged, to_base = _run_script(chain.first, PEFT)
+    assert to_merged < 0.01 < to_base
+
+
+def test_vllm_loads_the_merged_model_with_its_own_defaults(chain: toy.Chain) -> None:
+    prompt, tokens = _run_script(chain.first, VLLM)
+    assert prompt == "<|im_start|>user\n¿Dónde está el gato negro?<|im_end|>\n<|im_start|>assistant\n"
+    assert 1 <= tokens <= 8
+
+
+def test_lm_evals_own_command_line_runs_on_the_merged_model(chain: toy.Chain, tmp_path: Path) -> None:
+    task = {
+        "task": "toy",
+        "dataset_path": "json",
+        "dataset_kwargs": {
+            "data_files": {"test": str(chain.first.root / "data/suites/benchmark.jsonl")},
+            "cache_dir": str(tmp_path / "cache"),
+        },
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}\n",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{answer}}",
+        "metric_list": [{"metric": "acc"}],
+    }
+    (tmp_path / "tasks").mkdir()
+    YAML().dump(task, tmp_path / "tasks/toy.yaml")
+    chain.first.run(
+        *(sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", "pretrained=models/dpo", "--device", "cpu"),
+        *("--tasks", "toy", "--include_path", str(tmp_path / "tasks"), "--output_path", str(tmp_path / "out")),
+    )
+    (path,) = (tmp_path / "out").rglob("results_*.json")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["n-samples"]["toy"]["effective"] == 12
+    assert 0 <= found["results"]["toy"]["acc,none"] <= 1
+
+
+def test_two_languages_have_figures_each_and_together(bilingual: tuple[toy.Workspace, toy.Running]) -> None:
+    copy, running = bilingual
+    assert toy.ran(running.ended())[-1] == "report"
+    for suite in params.load(copy.root / "params.yaml").metrics.suites:
+        measured = copy.root / "metrics/measured/base"
+        found = json.loads((measured / f"{suite}.json").read_text(encoding="utf-8"))
+        together, each = found["figures"], found["languages"]
+        assert set(each) == {"es", "it"}
+        assert together.keys() == each["es"].keys() | each["it"].keys() != set()
+        items = read_rows(measured / f"{suite}.items.jsonl", SampleScore)
+        for name, figure in together.items():
+            parts = {code: of[name] for code, of in each.items() if name in of}
+            assert figure["n"] == sum(part["n"] for part in parts.values()), (suite, name)
+            if figure["kind"] in ("share", "mean"):
+                for code, part in ({None: figure} | parts).items():
+                    values = [row.values[0] for row in items if row.figure == name and code in (None, row.language)]
+                    assert part["n"] == len(values)
+                    assert part["value"] == pytest.approx(sum(values) / len(values)), (suite, name, code)
+    language = json.loads((measured.parent / "base/language.json").read_text(encoding="utf-8"))
+    threads = [row for row in read_rows(copy.root / "data/threads.jsonl", Thread) if row.split == "validation"]
+    for code in ("es", "it"):
+        assert language["languages"][code]["finished"]["n"] == sum(row.language == code for row in threads) > 0
+    summary = json.loads((copy.root / "metrics/summary.json").read_text(encoding="utf-8"))
+    assert {"es", "it"} <= set(summary)
+    report = (copy.root / "metrics/report.md").read_text(encoding="utf-8")
+    titles = [line for line in report.splitlines() if line in ("## All languages", "## Spanish", "## Italian")]
+    assert titles == ["## All languages", "## Spanish", "## Italian"]
+    judged = json.loads((copy.root / "metrics/scored/rubric.json").read_text(encoding="utf-8"))
+    assert set(judged["languages"]) == {"es", "it"}
+    assert judged["accuracy"]["plain"]["samples"] == sum(of["plain"]["samples"] for of in judged["languages"].values())
 
 
 # What becomes stale, as `dvc status` names it; what follows runs where the outputs before it come out otherwise.
 
 
 def _stale(copy: toy.Workspace) -> set[str]:
-    return {stage.split("@")[0] for stage in json.loads(copy.run("dvc", "status", "--json"))}
+    return set(json.loads(copy.run("dvc", "status", "--json")))
+
+
+def _words(stages: set[str]) -> set[str]:
+    return {stage.split("@")[0] for stage in stages}
+
+
+@pytest.fixture
+def clean(chain: toy.Chain) -> Iterator[toy.Workspace]:
+    """The second copy with nothing stale; what a test changes in files that git tracks is undone after it."""
+    copy = chain.second
+    assert _stale(copy) == set()
+    yield copy
+    copy.run("git", "checkout", "-q", ".")
+    copy.run("dvc", "checkout", "--force")
 
 
 @pytest.mark.parametrize(
     ("package", "stale"),
     [
-        ("trl", {"adapter", "merged"}),
-        ("peft", {"adapter", "merged", "quantized"}),
-        ("bitsandbytes", {"generated", "scored", "merged", "quantized", "metrics"}),
+        ("trl", {"adapter"}),
+        ("peft", {"adapter", "merged"}),
+        ("bitsandbytes", {"generated", "scored", "quantized", "metrics"}),
         ("lm-eval", {"metrics"}),
         ("vllm", {"generated", "scored", "metrics"}),
-        ("torch", {"base", "generated", "scored", "adapter", "merged", "quantized", "metrics"}),
+        ("torch", {"models", "generated", "scored", "adapter", "merged", "quantized", "metrics"}),
         ("moto", set()),
     ],
 )
 def test_another_engine_in_the_lock_makes_what_runs_on_it_stale(
-    chain: toy.Chain, package: str, stale: set[str]
+    clean: toy.Workspace, package: str, stale: set[str]
 ) -> None:
-    copy = chain.second
-    assert _stale(copy) == set()
-    lock = copy.root / "requirements/cpu.txt"
+    lock = clean.root / "requirements/cpu.txt"
     text, changed = re.subn(rf"^({package}(?:-cpu)?==)\S+", r"\g<1>99.0", lock.read_text(), flags=re.MULTILINE)
     assert changed == 1
     lock.write_text(text)
-    copy.run(sys.executable, "requirements/engines.py", "requirements/cpu.txt")
-    assert _stale(copy) == stale
-    copy.run("git", "checkout", "-q", ".")
-    assert _stale(copy) == set()
+    clean.run(sys.executable, "requirements/engines.py", "requirements/cpu.txt")
+    assert _words(_stale(clean)) == stale
 
 
-def test_another_end_token_makes_all_that_reads_the_model_stale(chain: toy.Chain) -> None:
-    copy = chain.second
-    path = copy.root / "models/base/tokenizer_config.json"
+def test_another_eos_token_makes_all_that_reads_the_model_stale(clean: toy.Workspace) -> None:
+    path = clean.root / "models/base/tokenizer_config.json"
     found = path.read_text(encoding="utf-8")
     path.unlink()  # it may be a link into DVC's cache
     path.write_text(found.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|im_start|>"'), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != found
-    assert _stale(copy) == {"base", "generated", "scored", "adapter", "merged", "metrics"}
-    copy.run("dvc", "checkout", "--force")
-    assert _stale(copy) == set()
+    assert _words(_stale(clean)) == {"models", "generated", "scored", "adapter", "merged", "metrics"}
 
 
-# Only what is new is asked. From here on the first copy is busy with the experiment below.
+def test_parameters_reading_and_printing_make_nothing_stale(clean: toy.Workspace) -> None:
+    for name in ("params", "references", "rows", "console", "files", "errors", "judging/__init__"):
+        _append(clean.root / f"src/mothertongue/{name}.py", "\n# a comment\n")
+    assert _stale(clean) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "stale"),
+    [
+        ("training.py", {"adapter@dpo"}),
+        ("merging.py", {"merged@dpo"}),
+        ("quantization.py", {"quantized@nf4", "quantized@int8"}),
+        ("judging/rubric.py", {"scored@rubric"}),
+        ("prompts/rubric/request/es.txt", {"scored@rubric"}),
+    ],
+)
+def test_a_module_makes_its_own_stage_stale(clean: toy.Workspace, path: str, stale: set[str]) -> None:
+    _append(clean.root / "src/mothertongue" / path, "\n# a comment\n")
+    assert _stale(clean) == stale
+
+
+def test_another_level_makes_its_own_stages_stale(clean: toy.Workspace) -> None:
+    def change(values: Any) -> None:
+        values["quantized"]["small"] = {"model": "base", "format": "nf4"}
+        values["metrics"]["models"]["small"] = {"model": "small", "engine": "transformers", "system_prompt": False}
+
+    _edit_params(clean, change)
+    assert _stale(clean) == {"quantized@small", "metrics@small", "report"}
+
+
+def test_one_suite_less_makes_no_model_stale(clean: toy.Workspace) -> None:
+    _edit_params(clean, lambda values: values["metrics"]["suites"].remove("translation"))
+    columns = params.load(clean.root / "params.yaml").metrics.models
+    assert _stale(clean) == {*(f"metrics@{name}" for name in columns), "report"}
+
+
+# Entries of params.yaml that come and go, in a workspace that was used
+
+
+@pytest.fixture
+def used(chain: toy.Chain, tmp_path: Path) -> toy.Workspace:
+    """A whole copy of the second copy, to change at will."""
+    return chain.second.duplicated(tmp_path / "used")
+
+
+def test_a_new_kind_of_judge_makes_no_other_judge_stale(used: toy.Workspace) -> None:
+    package = used.root / "src/mothertongue"
+    (package / "prompts/new/request").mkdir(parents=True)
+    (package / "prompts/new/request/en.txt").write_text("Is {answer} good?\n", encoding="utf-8")
+    (package / "judging/new.py").write_text('"""A judge of a new kind."""\n', encoding="utf-8")
+    _append(package / "params.py", '\n\nclass NewJudge(Section):\n    """A judge."""\n\n    kind: Literal["new"]\n')
+    _edit_params(used, lambda values: values["scored"].update(second=dict(values["scored"]["rubric"])))
+    assert _stale(used) == {"scored@second", "pairs", "report"}  # the last two read the section in whole
+
+    before = _misses(used.store)
+    assert toy.ran(used.run("dvc", "repro", "scored@second")) == ["scored@second"]
+    assert _misses(used.store) == {**before, "scored second": 0}  # the same judge by another name
+    verdicts = [(used.root / f"data/scored/{name}.jsonl").read_text(encoding="utf-8") for name in ("rubric", "second")]
+    assert len(verdicts[0].splitlines()) == len(verdicts[1].splitlines()) > 0
+    assert _stale(used) == {"pairs", "report"}
+
+
+def test_a_removed_generator_leaves_nothing_and_comes_back_from_the_cache(used: toy.Workspace, tmp_path: Path) -> None:
+    committed, before = (used.root / "params.yaml").read_text(encoding="utf-8"), _lock(used)
+
+    def remove(values: Any) -> None:
+        del values["generated"]["guided"]
+        rules = [rule for rule in values["pairs"]["rules"] if "guided" not in (rule["chosen"], rule["rejected"])]
+        assert len(rules) == len(values["pairs"]["rules"]) - 1
+        values["pairs"]["rules"] = rules
+
+    _edit_params(used, remove)
+    answers = used.root / "data/generated/guided.jsonl"
+    assert answers.exists()
+    printed = used.run(sys.executable, "-m", "mothertongue.check")
+    assert printed == "data/generated/guided.jsonl: removed, because no entry of params.yaml makes it\n"
+    assert not answers.exists()
+    assert _lock(used) == {name: stage for name, stage in before.items() if name != "generated@guided"}
+    assert set(toy.ran(used.run("dvc", "repro", "pairs"))) == {"scored@rubric", "pairs"}
+
+    base = Path(params.load(used.root / "params.yaml").models["base"].id)
+    fresh = replace(toy.Workspace.made(tmp_path / "fresh", base), store=used.store)
+    (fresh.root / "params.yaml").write_bytes((used.root / "params.yaml").read_bytes())
+    fresh.run("dvc", "repro", "pairs")
+    expected, found = _lock(fresh), _lock(used)
+    assert {"models@base", "generated@plain", "scored@rubric", "pairs"} <= set(expected)
+    assert {name: found[name] for name in expected} == expected
+
+    misses = _misses(used.store)
+    (used.root / "params.yaml").write_text(committed, encoding="utf-8")
+    assert used.run(sys.executable, "-m", "mothertongue.check") == ""
+    assert toy.ran(used.run("dvc", "repro", "pairs")) == []
+    assert (_lock(used), _misses(used.store)) == (before, misses)
+    assert answers.exists()
+
+
+# Only what is new is computed. From here on the first copy is busy with the experiment below.
 
 
 @pytest.mark.usefixtures("experiment")
-def test_one_more_conversation_asks_for_its_own_rows(chain: toy.Chain) -> None:
+def test_one_more_conversation_computes_its_own_rows(chain: toy.Chain) -> None:
     copy = chain.second
-    before, old = _asked(copy.store), read_rows(copy.root / "data/threads.jsonl", Thread)
+    before, old = _misses(copy.store), read_rows(copy.root / "data/threads.jsonl", Thread)
     answers = {name: (copy.root / f"data/generated/{name}.jsonl").read_text() for name in ("plain", "guided")}
     toy.write_conversations(
         copy.root / "data/sources/toy.jsonl", [*toy.conversations(), toy.conversations((THING,))[0]]
@@ -129,7 +412,7 @@ def test_one_more_conversation_asks_for_its_own_rows(chain: toy.Chain) -> None:
     ]
     (new,) = [row for row in read_rows(copy.root / "data/threads.jsonl", Thread) if row not in old]
     generated = params.load(copy.root / "params.yaml").generated
-    said = [new.reference]
+    texts = [new.reference]
     expected = dict(before)
     for name, generator in generated.items():
         rows = read_rows(copy.root / f"data/generated/{name}.jsonl", Answer)
@@ -137,20 +420,20 @@ def test_one_more_conversation_asks_for_its_own_rows(chain: toy.Chain) -> None:
         assert len(mine) == generator.n
         assert set(answers[name].splitlines()) == {row.model_dump_json() for row in rows if row not in mine}
         expected[f"generated {name}"] += generator.n
-        said += [row.text for row in mine]
-    expected["scored rubric"] += len(set(said))  # two equal answers are one question to the judge
-    assert _asked(copy.store) == expected
+        texts += [row.text for row in mine]
+    expected["scored rubric"] += len(set(texts))  # two equal answers are one question to the judge
+    assert _misses(copy.store) == expected
 
 
 @pytest.mark.usefixtures("experiment")
-def test_another_rubric_asks_no_generator(chain: toy.Chain) -> None:
+def test_another_rubric_computes_no_answers(chain: toy.Chain) -> None:
     copy = chain.second
-    before = _asked(copy.store)
-    rubric = copy.root / "src/mothertongue/prompts/rubric.es.txt"
+    before = _misses(copy.store)
+    rubric = copy.root / "src/mothertongue/prompts/rubric/request/es.txt"
     rubric.write_text(f"{rubric.read_text(encoding='utf-8').strip()} Sé justo.\n", encoding="utf-8")
     printed = copy.run("dvc", "repro", "pairs")
     assert set(toy.ran(printed)) - {"pairs"} == {"scored@rubric"}
-    after = _asked(copy.store)
+    after = _misses(copy.store)
     threads = len(read_rows(copy.root / "data/threads.jsonl", Thread))
     assert after["scored rubric"] - before["scored rubric"] > threads
     assert {**after, "scored rubric": 0} == {**before, "scored rubric": 0}
@@ -165,12 +448,9 @@ def _until(running: toy.Running, happened: Callable[[], bool]) -> None:
 
 
 @pytest.mark.usefixtures("experiment")
-def test_a_killed_generation_goes_on_where_it_was(chain: toy.Chain, tmp_path: Path) -> None:
+def test_a_killed_generation_continues_from_the_sample_store(chain: toy.Chain, tmp_path: Path) -> None:
     copy = chain.second.copied(tmp_path)
-    yaml = YAML()
-    values = yaml.load(copy.root / "params.yaml")
-    values["generated"]["plain"]["n"] = 8
-    yaml.dump(values, copy.root / "params.yaml")
+    _edit_params(copy, lambda values: values["generated"]["plain"].update(n=8))
     arguments = ("plain", "data/threads.jsonl", "models/base")
     elsewhere = toy.Workspace(copy.root, tmp_path / "undisturbed")
     undisturbed = elsewhere.stage("generated", *arguments, "undisturbed.jsonl")
@@ -186,18 +466,18 @@ def test_a_killed_generation_goes_on_where_it_was(chain: toy.Chain, tmp_path: Pa
         db.execute("begin immediate")  # whatever batch is in flight can be asked, but not kept
         running.kill()
         first = kept()
-        (batch,) = db.execute("select max(asked) from calls").fetchone()
+        (batch,) = db.execute("select max(misses) from counts").fetchone()
     rows = 8 * len(read_rows(copy.root / "data/threads.jsonl", Thread))
     assert 0 < first < rows
     assert first % batch == 0
     assert not (copy.root / "killed.jsonl").exists()
 
     printed = copy.stage("generated", *arguments, "killed.jsonl").ended()
-    assert f"{rows} calls, {first} found in the sample store ({first / rows:.0%}), {rows - first} asked" in printed
+    assert f"{rows} calls, {first} hits in the sample store ({first / rows:.0%}), {rows - first} misses" in printed
     undisturbed.ended()
     assert (copy.root / "killed.jsonl").read_bytes() == (copy.root / "undisturbed.jsonl").read_bytes()
-    assert rows <= _asked(copy.store)["generated plain"] <= rows + batch
-    assert _asked(elsewhere.store)["generated plain"] == rows
+    assert rows <= _misses(copy.store)["generated plain"] <= rows + batch
+    assert _misses(elsewhere.store)["generated plain"] == rows
 
 
 @pytest.mark.usefixtures("experiment")
@@ -205,26 +485,32 @@ def test_a_killed_training_leaves_no_adapter_and_the_next_one_the_same_bytes(cha
     chain.second.run("git", "checkout", "-q", ".")
     chain.second.run("dvc", "checkout")
     copy = chain.second.copied(tmp_path)
-    adapter, steps = copy.root / "models/adapter", copy.root / "metrics/adapter.csv"
-    undisturbed = {path.name: path.read_bytes() for path in [*adapter.iterdir(), steps]}
-    for path in [*adapter.iterdir(), steps]:
-        path.unlink()
-    adapter.rmdir()
+    adapter, curves = copy.root / "models/adapter", copy.root / "metrics/curves"
 
-    arguments = ("models/base", "data/pairs.jsonl", "models/adapter", "metrics/adapter.csv", "metrics/adapter.json")
+    def made() -> dict[str, bytes]:
+        paths = [path for folder in (adapter, curves) for path in folder.rglob("*") if path.is_file()]
+        return {path.relative_to(copy.root).as_posix(): path.read_bytes() for path in paths}
+
+    undisturbed = made()
+    assert {"models/adapter/dpo/adapter_model.safetensors", "metrics/curves/loss/dpo.csv"} <= set(undisturbed)
+    shutil.rmtree(adapter)
+    shutil.rmtree(curves)
+
+    arguments = ("dpo", "models/base", "data/pairs.jsonl", "models/adapter/dpo")
+    arguments = (*arguments, "metrics/adapter/dpo.json", "metrics/curves")
     running = copy.stage("adapter", *arguments)
-    _until(running, lambda: (copy.root / "models/.adapter.partial").exists())
+    _until(running, lambda: (adapter / ".dpo.partial").exists())
     running.kill()
-    assert not adapter.exists()
-    assert not steps.exists()
+    assert [path.name for path in adapter.iterdir()] == [".dpo.partial"]
+    assert not curves.exists()
 
     copy.stage("adapter", *arguments).ended()
-    assert {path.name: path.read_bytes() for path in [*adapter.iterdir(), steps]} == undisturbed
-    assert not (copy.root / "models/.adapter.partial").exists()
+    assert made() == undisturbed
+    assert [path.name for path in adapter.iterdir()] == ["dpo"]
 
 
 @pytest.mark.usefixtures("experiment")
-def test_what_a_failed_stage_had_made_before_is_a_checkout_away(chain: toy.Chain) -> None:
+def test_dvc_checkout_restores_what_a_failed_stage_had_made(chain: toy.Chain) -> None:
     copy = chain.second
     copy.run("git", "checkout", "-q", ".")
     copy.run("dvc", "checkout")
@@ -247,10 +533,10 @@ def test_what_a_failed_stage_had_made_before_is_a_checkout_away(chain: toy.Chain
 def test_an_experiment_runs_what_follows_and_nothing_before(experiment: toy.Running) -> None:
     levels = ("nf4", "int8")
     assert toy.ran(experiment.ended()) == [
-        "adapter",
-        "merged",
+        "adapter@dpo",
+        "merged@dpo",
         *(f"quantized@{level}" for level in levels),
-        *(f"metrics@{name}" for name in ("merged", *levels)),
+        *(f"metrics@{name}" for name in ("dpo", *levels)),
         "report",
     ]
 
@@ -263,7 +549,7 @@ def test_experiments_compare(chain: toy.Chain, experiment: toy.Running) -> None:
         for line in copy.run("dvc", "exp", "show", "--md", "--precision", "8").strip().splitlines()
     )
     now, before, found = (dict(zip(header, row, strict=True)) for row in rows)
-    assert [row["adapter.beta"] for row in (now, before, found)] == ["0.3", "0.1", "0.3"]
+    assert [row["adapter.dpo.beta"] for row in (now, before, found)] == ["0.3", "0.1", "0.3"]
     summary = json.loads((copy.root / "metrics/summary.json").read_text(encoding="utf-8"))
     figures = [
         f"{name}.{part}" if part else name
@@ -281,9 +567,11 @@ def test_experiments_compare(chain: toy.Chain, experiment: toy.Running) -> None:
     assert {(path, name) for path, name, *_ in cells} == {("metrics/summary.json", name) for name in moved}
 
     plots = json.loads(copy.run("dvc", "plots", "diff", "HEAD", "--json"))["data"]
-    updates = len((copy.root / "metrics/adapter.csv").read_text(encoding="utf-8").splitlines()) - 1
-    for name in ("loss", "reward accuracy", "reward margin"):
-        (plot,) = plots[name]
+    for curve in training.CURVES:
+        path = f"metrics/curves/{curve}/dpo.csv"
+        updates = len((copy.root / path).read_text(encoding="utf-8").splitlines()) - 1
+        found = [plot for name, each in plots.items() if name.endswith(path) for plot in each]
+        (plot,) = [plot for plot in found if "field" in plot["content"]["data"]["values"][0]]  # with several columns
         assert set(plot["revisions"]) == {"HEAD", "workspace"}
         points = plot["content"]["data"]["values"]
         assert len({(point["rev"], point["field"], point["step"]) for point in points}) == 2 * 2 * updates

@@ -1,4 +1,4 @@
-"""One rendering for every engine: prompts, answers, and text that cannot pose as a control token."""
+"""One rendering for every engine and for training: prompts, answers, and control tokens in a text."""
 
 import json
 from collections.abc import Callable
@@ -20,28 +20,28 @@ def read(chat: Chat, ids: tuple[int, ...]) -> str:
 
 
 def test_a_prompt_ends_where_the_assistant_begins(chat: Chat) -> None:
-    assert read(chat, chat.prompt(ASKED)) == RENDERED
+    assert read(chat, chat.encode_prompt(ASKED)) == RENDERED
 
 
 def test_an_answer_has_its_end(chat: Chat) -> None:
-    prompt, answer = chat.answered(ASKED, "Muy bien.")
-    assert prompt == chat.prompt(ASKED)
+    prompt, answer = chat.encode_answer(ASKED, "Muy bien.")
+    assert prompt == chat.encode_prompt(ASKED)
     assert read(chat, answer) == "Muy bien.<|im_end|>"
     assert chat.decode(answer) == "Muy bien."
 
 
 def test_what_a_template_writes_after_the_end_is_trained_on_but_not_part_of_the_answer(chat: Chat) -> None:
-    prompt, rest = chat.rendered(ASKED, "Muy bien.")
-    assert prompt == chat.prompt(ASKED)
+    prompt, rest = chat.encode_example(ASKED, "Muy bien.")
+    assert prompt == chat.encode_prompt(ASKED)
     assert read(chat, rest) == "Muy bien.<|im_end|>\n"
 
 
-def test_an_answer_whose_end_the_template_does_not_write_is_whole(tokenizer: Callable[..., Path]) -> None:
+def test_an_answer_is_whole_where_the_template_writes_no_end(tokenizer: Callable[..., Path]) -> None:
     chat = Chat(tokenizer(template="{% for m in messages %}{{ m.content }}~{% endfor %}"))
-    assert read(chat, chat.answered(ASKED, "Muy bien.")[1]) == "Muy bien.~"
+    assert read(chat, chat.encode_answer(ASKED, "Muy bien.")[1]) == "Muy bien.~"
 
 
-# How a template ends a turn, and what is left of "Muy bien." when it was cut: what was said.
+# How a template ends a turn, and what is left of "Muy bien." when it was cut: the text alone.
 TAILS = {
     "an end": "{{ m.content }}<|im_end|>",
     "an end and a line break": "{{ m.content }}<|im_end|>\n",
@@ -50,34 +50,36 @@ TAILS = {
     "no end": "{{ m.content }}\n",
     "nothing": "{{ m.content }}",
     "a mark that is no control token": "{{ m.content }}</s>",
-    "what strips the answer": "{{ m.content | trim }}<|im_end|>\n",
-    "what adds a thought before it": "<think>\n\n</think>\n\n{{ m.content }}<|im_end|>",
+    "a stripped answer": "{{ m.content | trim }}<|im_end|>\n",
+    "a thought before it": "<think>\n\n</think>\n\n{{ m.content }}<|im_end|>",
 }
 
 
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("text", ["Muy bien.", "Muy bien", " Muy bien, a", "Muy bien. b", "Muy bien.<|im_end|>", "a"])
-def test_a_cut_answer_is_what_was_said_and_nothing_else(tokenizer: Callable[..., Path], tail: str, text: str) -> None:
+def test_a_cut_answer_is_its_text_and_nothing_else(tokenizer: Callable[..., Path], tail: str, text: str) -> None:
     turn = f"{{% if m.role == 'assistant' %}}{TAILS[tail]}{{% else %}}{{{{ m.content }}}}<|im_end|>\n{{% endif %}}"
     chat = Chat(tokenizer(template=TEMPLATE.replace("{{ m.content }}<|im_end|>\n", turn)))
-    before, answer = chat.answered(ASKED, text, ended=False)
-    said = chat.clean(text).strip() if "trim" in TAILS[tail] else chat.clean(text)
+    before, answer = chat.encode_answer(ASKED, text, ended=False)
+    rest = chat.escape_control_tokens(text).strip() if "trim" in TAILS[tail] else chat.escape_control_tokens(text)
     thought = TAILS[tail].partition("{{")[0]
-    assert (read(chat, before), read(chat, answer)) == (RENDERED, thought + said)
-    assert chat.rendered(ASKED, text, ended=False) == (before, answer)
-    assert not set(chat.ends) & set(answer)
-    assert chat.answered(ASKED, text)[0] == before
+    assert (read(chat, before), read(chat, answer)) == (RENDERED, thought + rest)
+    assert chat.encode_example(ASKED, text, ended=False) == (before, answer)
+    assert not set(chat.eos_token_ids) & set(answer)
+    assert chat.encode_answer(ASKED, text)[0] == before
 
 
-def test_half_a_character_is_no_part_of_a_cut_answer(chat: Chat) -> None:
+def test_half_a_character_is_not_in_a_cut_answer(chat: Chat) -> None:
     whole = chat.tokenizer.encode("Bien 👍")
     text = chat.decode(whole[:-1])
     assert text == "Bien \ufffd"
-    assert read(chat, chat.answered(ASKED, text, ended=False)[1]) == "Bien "
-    assert read(chat, chat.answered(ASKED, text)[1]) == "Bien \ufffd<|im_end|>"  # there the model said so
+    assert read(chat, chat.encode_answer(ASKED, text, ended=False)[1]) == "Bien "
+    assert (
+        read(chat, chat.encode_answer(ASKED, text)[1]) == "Bien \ufffd<|im_end|>"
+    )  # the model has generated these bytes
 
 
-def test_a_cut_answer_has_no_token_that_reaches_over_its_last_character(tokenizer: Callable[..., Path]) -> None:
+def test_a_cut_answer_has_no_token_that_extends_past_its_last_character(tokenizer: Callable[..., Path]) -> None:
     """A tokenizer that writes ".\\n" as one token, as many do."""
     folder = tokenizer(template=TEMPLATE.replace("{{ m.content }}<|im_end|>", "{{ m.content }}\n<|im_end|>"))
     path = folder / "tokenizer.json"
@@ -86,28 +88,28 @@ def test_a_cut_answer_has_no_token_that_reaches_over_its_last_character(tokenize
     settings["model"]["merges"] = [[".", "Ċ"]]
     path.write_text(json.dumps(settings), encoding="utf-8")
     chat = Chat(folder)
-    assert 1000 in chat.answered(ASKED, "Muy bien.")[1]
-    answer = chat.answered(ASKED, "Muy bien.", ended=False)[1]
+    assert 1000 in chat.encode_answer(ASKED, "Muy bien.")[1]
+    answer = chat.encode_answer(ASKED, "Muy bien.", ended=False)[1]
     assert (read(chat, answer), 1000 in answer) == ("Muy bien.", False)
 
 
 def test_a_template_whose_end_depends_on_the_answer_is_refused(tokenizer: Callable[..., Path]) -> None:
     end = "{{ m.content }}{{ '<|im_end|>' if m.content | length < 5 else '<|tool|>' }}"
     folder = tokenizer(template=TEMPLATE.replace("{{ m.content }}<|im_end|>", end))
-    assert Chat(folder).answered(ASKED, "Bien", ended=False)
+    assert Chat(folder).encode_answer(ASKED, "Bien", ended=False)
     with pytest.raises(BadInput) as caught:
-        Chat(folder).answered(ASKED, "Muy bien.", ended=False)
+        Chat(folder).encode_answer(ASKED, "Muy bien.", ended=False)
     assert caught.value.message == (
-        f"{folder}: what the chat template writes after an answer depends on the answer, so that a cut one cannot be"
-        " told from its end; take another template"
+        f"{folder}: what the chat template writes after an answer depends on the answer, so that a cut one cannot"
+        " be rendered without an end; take another template"
     )
 
 
 def test_an_answer_starts_where_the_template_begins_to_differ(tokenizer: Callable[..., Path]) -> None:
-    # a template that lets the assistant think, and drops the thoughts of turns that are over
+    # a template that opens a chain of thought, and leaves it out of earlier turns
     chat = Chat(tokenizer(template=TEMPLATE.replace("assistant\n{% endif", "assistant\n<think>{% endif")))
-    prompt, answer = chat.answered(ASKED, "Muy bien.")
-    assert read(chat, chat.prompt(ASKED)) == f"{RENDERED}<think>"
+    prompt, answer = chat.encode_answer(ASKED, "Muy bien.")
+    assert read(chat, chat.encode_prompt(ASKED)) == f"{RENDERED}<think>"
     assert read(chat, prompt) == RENDERED
     assert read(chat, answer) == "Muy bien.<|im_end|>"
 
@@ -124,13 +126,13 @@ def test_an_answer_starts_where_the_template_begins_to_differ(tokenizer: Callabl
     ],
 )
 def test_control_tokens_in_text_are_broken_up(chat: Chat, text: str, clean: str) -> None:
-    assert chat.clean(text) == clean
+    assert chat.escape_control_tokens(text) == clean
     control = set(chat.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>", "<|tool|>"]))
     assert len(control) == 3
-    assert not control & set(chat.tokenizer.encode(chat.clean(text)))
-    ids = chat.prompt([Message(role="user", content=text)])
+    assert not control & set(chat.tokenizer.encode(chat.escape_control_tokens(text)))
+    ids = chat.encode_prompt([Message(role="user", content=text)])
     assert sum(token in control for token in ids) == 3  # begin, end, begin: the template's own
-    ids = sum(chat.answered([Message(role="user", content="Hola")], text), ())
+    ids = sum(chat.encode_answer([Message(role="user", content="Hola")], text), ())
     assert sum(token in control for token in ids) == 4
 
 
@@ -149,15 +151,13 @@ def test_the_digest_names_template_and_tokenizer(chat: Chat, tokenizer: Callable
         ('{"eos_token_id": [8, 7]}', (7, 8)),
     ],
 )
-def test_a_turn_ends_with_what_the_model_says_ends_it(
-    tokenizer: Callable[..., Path], settings: str, ends: tuple[int, ...]
-) -> None:
+def test_the_end_tokens_of_a_model(tokenizer: Callable[..., Path], settings: str, ends: tuple[int, ...]) -> None:
     for name in ("config.json", "generation_config.json"):
         folder = tokenizer()
         (folder / name).write_text(settings)
         chat = Chat(folder)
-        assert chat.ends == tuple(sorted({chat.tokenizer.eos_token_id, *ends}))
-        for end in chat.ends:
+        assert chat.eos_token_ids == tuple(sorted({chat.tokenizer.eos_token_id, *ends}))
+        for end in chat.eos_token_ids:
             assert chat.decode([*chat.tokenizer.encode("Hola"), end]) == "Hola"
 
 
@@ -165,7 +165,7 @@ def test_settings_of_generation_go_before_those_of_the_model(tokenizer: Callable
     folder = tokenizer()
     (folder / "config.json").write_text('{"eos_token_id": 9}')
     (folder / "generation_config.json").write_text('{"eos_token_id": 8}')
-    assert 9 not in Chat(folder).ends
+    assert 9 not in Chat(folder).eos_token_ids
 
 
 def test_a_model_without_an_end_is_refused(tokenizer: Callable[..., Path]) -> None:
@@ -189,26 +189,26 @@ def test_a_tokenizer_without_template_is_refused(tokenizer: Callable[..., Path])
 def test_a_conversation_that_the_template_refuses(tokenizer: Callable[..., Path]) -> None:
     refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     folder = tokenizer(template=refusal + TEMPLATE)
-    assert Chat(folder).prompt(ASKED[1:])
+    assert Chat(folder).encode_prompt(ASKED[1:])
     with pytest.raises(BadInput) as caught:
-        Chat(folder).prompt(ASKED)
+        Chat(folder).encode_prompt(ASKED)
     assert caught.value.message == (
-        f"{folder}: the chat template refuses turns of system, user (System role not supported); set guide to false"
-        " where it wants no system turn, and mend the conversations where it wants turns to alternate"
+        f"{folder}: the chat template refuses turns of system, user (System role not supported); set system_prompt to"
+        " false where it takes no system turn, and correct the conversations where it requires alternating turns"
     )
 
 
-def test_every_day_is_the_same_to_a_template(tokenizer: Callable[..., Path]) -> None:
+def test_a_template_with_the_current_date(tokenizer: Callable[..., Path]) -> None:
     dated = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}"
     chat = Chat(tokenizer(template=dated + TEMPLATE))
-    assert read(chat, chat.prompt(ASKED)) == f"26 Jul 2024{RENDERED}"
+    assert read(chat, chat.encode_prompt(ASKED)) == f"26 Jul 2024{RENDERED}"
 
 
-def test_a_reasoning_model_is_asked_to_answer_at_once(tokenizer: Callable[..., Path]) -> None:
-    # as Qwen3's: an empty thought is what says so
+def test_a_reasoning_model_answers_without_a_chain_of_thought(tokenizer: Callable[..., Path]) -> None:
+    # as Qwen3's: with an empty thought the model answers at once
     empty = "assistant\n{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif"
     chat = Chat(tokenizer(template=TEMPLATE.replace("assistant\n{% endif", empty)))
-    assert read(chat, chat.prompt(ASKED)) == f"{RENDERED}<think>\n\n</think>\n\n"
+    assert read(chat, chat.encode_prompt(ASKED)) == f"{RENDERED}<think>\n\n</think>\n\n"
 
 
 BROKEN = "take the model's own file again"
@@ -245,11 +245,11 @@ def test_a_missing_file_of_a_model_is_named(tokenizer: Callable[..., Path], name
     with pytest.raises(BadInput) as caught:
         Chat(path.parent)
     assert caught.value.message == (
-        f"{path}: cannot be read (No such file or directory); take the whole folder of the model"
+        f"{path}: cannot be read (No such file or directory); take the model's own file again"
     )
 
 
-def test_what_is_json_and_no_tokenizer_is_named(tokenizer: Callable[..., Path]) -> None:
+def test_a_tokenizer_file_without_a_tokenizer_is_named(tokenizer: Callable[..., Path]) -> None:
     folder = tokenizer()
     (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": 7}}')
     with pytest.raises(BadInput) as caught:
@@ -260,7 +260,7 @@ def test_what_is_json_and_no_tokenizer_is_named(tokenizer: Callable[..., Path]) 
 
 
 SLOW = (
-    "only a slow tokenizer, none that a tokenizer.json holds; write one where its package is installed:"
+    "only a slow tokenizer, without tokenizer.json; write one where its package is installed:"
     " AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
 )
 
@@ -274,7 +274,7 @@ def test_a_slow_tokenizer_is_refused(tokenizer: Callable[..., Path], name: str) 
     assert caught.value.message == f"{folder}: {SLOW}"
 
 
-def test_a_tokenizer_of_python_alone_is_refused(tokenizer: Callable[..., Path]) -> None:
+def test_a_tokenizer_without_a_fast_implementation_is_refused(tokenizer: Callable[..., Path]) -> None:
     folder = tokenizer()
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer"}')
     with pytest.raises(BadInput) as caught:
@@ -289,7 +289,7 @@ def test_an_end_that_is_no_token_is_refused(tokenizer: Callable[..., Path], end:
     with pytest.raises(BadInput) as caught:
         Chat(folder)
     assert caught.value.message == (
-        f"{folder}/generation_config.json: eos_token_id: {json.loads(end)!r} is no number of a token; mend it"
+        f"{folder}/generation_config.json: eos_token_id: {json.loads(end)!r} is not a token id; correct it"
     )
 
 
@@ -307,12 +307,12 @@ DATED = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif 
 
 
 @pytest.mark.parametrize("as_list", [True, False])
-@pytest.mark.parametrize(("before", "said"), [("", ""), (DATED, "26 Jul 2024")])
+@pytest.mark.parametrize(("before", "text"), [("", ""), (DATED, "26 Jul 2024")])
 def test_of_several_templates_the_default_one_is_used(
-    tokenizer: Callable[..., Path], as_list: bool, before: str, said: str
+    tokenizer: Callable[..., Path], as_list: bool, before: str, text: str
 ) -> None:
     chat = Chat(named(tokenizer(), as_list, default=before + TEMPLATE, tool_use=f"tools {DATED}"))
-    assert read(chat, chat.prompt(ASKED)) == said + RENDERED
+    assert read(chat, chat.encode_prompt(ASKED)) == text + RENDERED
     assert chat.digest == Chat(tokenizer(template=before + TEMPLATE)).digest
 
 
@@ -330,4 +330,4 @@ def test_several_templates_without_a_default_are_refused(tokenizer: Callable[...
 @pytest.mark.parametrize("template", ["{{ messages[0]['content'] + 1 }}", "{{ 1 / 0 }}"])
 def test_a_template_that_fails_is_named(tokenizer: Callable[..., Path], template: str) -> None:
     with pytest.raises(BadInput, match="the chat template refuses turns of user "):
-        Chat(tokenizer(template=template)).prompt([Message(role="user", content="Hola")])
+        Chat(tokenizer(template=template)).encode_prompt([Message(role="user", content="Hola")])

@@ -1,27 +1,34 @@
-"""Conversations out of trees, flat messages, dialogues and lists of sentences."""
+"""Conversations from trees, flat messages, dialogues and lists of sentences, and their languages."""
 
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from project import ROOT
 
 from mothertongue import conversations
-from mothertongue.conversations import Numbered
+from mothertongue.conversations import FindLanguage, Numbered, row_language
 from mothertongue.errors import BadInput
-from mothertongue.records import Conversation, Tally, read_objects
+from mothertongue.records import Conversation, RowCounts
+from mothertongue.rows import read_objects
 
-Reader = Callable[..., tuple[list[Conversation], Tally]]
+Reader = Callable[..., tuple[list[Conversation], RowCounts]]
+SPANISH: FindLanguage = partial(row_language, declared=None, wanted=["es"])
+
+
+def find_language(*wanted: str, declared: str | None = None) -> FindLanguage:
+    return partial(row_language, declared=declared, wanted=wanted)
 
 
 def numbered(rows: list[Any]) -> Numbered:
     return [(f"f.jsonl:{number}", row) for number, row in enumerate(rows, start=1)]
 
 
-def spoken(found: list[Conversation]) -> list[str]:
-    """Each conversation in one word: "a>b" where the user said a and the assistant b."""
+def as_text(found: list[Conversation]) -> list[str]:
+    """Each conversation in one word: "a>b" where the user wrote a and the assistant b."""
     return [">".join(message.content for message in row.messages) for row in found]
 
 
@@ -51,7 +58,7 @@ DELETED, BAD = {"deleted": True}, {"review_result": False}
         ([flat("A", None)], ["A"], (1, 1, {})),
         (BRANCHES, ["A>b>D>e", "A>b>F", "A>c"], (6, 6, {})),
         ([flat("A", None), flat("b", "A"), flat("C", None), flat("d", "C")], ["A>b", "C>d"], (4, 4, {})),
-        # dropped with all that answers it
+        # dropped with all replies to it
         ([flat("A", None), flat("b", "A", **DELETED), flat("C", "b")], ["A"], (3, 1, {"deleted": 2})),
         ([flat("A", None), flat("b", "A", **BAD), flat("c", "A")], ["A>c"], (3, 2, {"badly_reviewed": 1})),
         ([flat("A", None, **BAD), flat("b", "A", **DELETED)], [], (2, 0, {"badly_reviewed": 2})),
@@ -64,13 +71,13 @@ def test_openassistant(
     form: str, rows: list[dict[str, Any]], found: list[str], tally: tuple[int, int, dict[str, int]]
 ) -> None:
     if form == "trees":
-        said, counted = conversations.from_oasst_trees("s", numbered(nested(rows)), "all")
+        read, counted = conversations.from_oasst_trees("s", numbered(nested(rows)), SPANISH, "all")
     else:
-        # in any order: a reply may stand before what it answers
-        said, counted = conversations.from_oasst_messages("s", numbered(rows[::-1]), "all")
-    assert sorted(spoken(said)) == found
-    assert (counted.taken, counted.kept, counted.dropped) == tally
-    assert all(m.role == ("assistant" if m.content.islower() else "user") for row in said for m in row.messages)
+        # in any order: a reply may be before its parent
+        read, counted = conversations.from_oasst_messages("s", numbered(rows[::-1]), SPANISH, "all")
+    assert sorted(as_text(read)) == found
+    assert (counted.total, counted.kept, counted.dropped) == tally
+    assert all(m.role == ("assistant" if m.content.islower() else "user") for row in read for m in row.messages)
 
 
 def ranked(identity: str, parent: str, rank: float | None, **other: Any) -> dict[str, Any]:
@@ -93,74 +100,193 @@ A = flat("A", None)
         # some have a rank: those go first; none has: the first id
         ([A, ranked("b", "A", None), ranked("c", "A", 2)], ["A>c"], {"outranked": 1}),
         ([A, ranked("c", "A", None), ranked("b", "A", None), flat("d", "A")], ["A>b"], {"unranked": 2}),
-        # with all that answers it
+        # with all replies to it
         ([A, ranked("b", "A", 1), ranked("c", "A", 0), flat("D", "b"), flat("e", "D")], ["A>c"], {"outranked": 3}),
         # the best of those that are left
         ([A, ranked("b", "A", 0, **DELETED), ranked("c", "A", 2), ranked("d", "A", 1)], ["A>d"],
          {"deleted": 1, "outranked": 1}),
         ([A, ranked("b", "A", 0, **BAD), ranked("c", "A", 1)], ["A>c"], {"badly_reviewed": 1}),
         ([A, ranked("b", "A", 0, **BAD)], ["A"], {"badly_reviewed": 1}),
-        # what was refused below a reply that is left out is counted with it
+        # messages below a reply that is left out are counted with it, for whatever reason
         ([A, ranked("b", "A", 1), ranked("c", "A", 0), flat("D", "b", **DELETED)], ["A>c"], {"outranked": 2}),
-        # at each turn; what users say to it is followed, all of it, ranked or not
+        # at each turn; all replies of users are followed, ranked or not
         ([A, ranked("b", "A", 0), ranked("D", "b", 1), ranked("E", "b", 0), ranked("f", "D", 1), ranked("g", "D", 0)],
          ["A>b>D>g", "A>b>E"], {"outranked": 1}),
         ([A, flat("b", "A"), flat("D", "b"), flat("E", "b")], ["A>b>D", "A>b>E"], {}),
-        # one who goes on speaking is no alternative to the assistant
+        # a user's second message is no alternative to an assistant's
         ([A, flat("B", "A"), ranked("c", "A", 1), ranked("d", "A", 0)], ["A>B", "A>d"], {"outranked": 1}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["trees", "messages", "backwards"])
-def test_the_best_replies(form: str, rows: list[dict[str, Any]], found: list[str], dropped: dict[str, int]) -> None:
+def test_the_best_replies_are_followed(
+    form: str, rows: list[dict[str, Any]], found: list[str], dropped: dict[str, int]
+) -> None:
     if form == "trees":
-        said, counted = conversations.from_oasst_trees("s", numbered(nested(rows)), "best")
+        read, counted = conversations.from_oasst_trees("s", numbered(nested(rows)), SPANISH, "best")
     else:
         order = 1 if form == "messages" else -1
-        said, counted = conversations.from_oasst_messages("s", numbered(rows[::order]), "best")
-    assert sorted(spoken(said)) == found
-    assert counted == Tally(taken=len(rows), kept=len(rows) - sum(dropped.values()), dropped=dropped)
+        read, counted = conversations.from_oasst_messages("s", numbered(rows[::order]), SPANISH, "best")
+    assert sorted(as_text(read)) == found
+    assert counted == RowCounts(total=len(rows), kept=len(rows) - sum(dropped.values()), dropped=dropped)
 
 
 def test_trees_and_messages_give_the_same_rows() -> None:
-    trees, _ = conversations.from_oasst_trees("s", numbered(nested(BRANCHES)), "all")
-    messages, _ = conversations.from_oasst_messages("s", numbered(BRANCHES), "all")
+    trees, _ = conversations.from_oasst_trees("s", numbered(nested(BRANCHES)), SPANISH, "all")
+    messages, _ = conversations.from_oasst_messages("s", numbered(BRANCHES), SPANISH, "all")
     assert trees == messages
     assert len({row.id for row in trees}) == len(trees) == 3
 
 
 def test_an_orphan_that_is_dropped_anyway_is_counted() -> None:
     rows = [flat("A", None), flat("b", "lost", **BAD), flat("C", "b")]
-    found, tally = conversations.from_oasst_messages("s", numbered(rows), "all")
-    assert spoken(found) == ["A"]
-    assert tally == Tally(taken=3, kept=1, dropped={"badly_reviewed": 2})
+    found, counts = conversations.from_oasst_messages("s", numbered(rows), SPANISH, "all")
+    assert as_text(found) == ["A"]
+    assert counts == RowCounts(total=3, kept=1, dropped={"badly_reviewed": 2})
 
 
 def test_dialogues() -> None:
     turns = [{"role": r, "content": c, "weight": 1} for r, c in (("system", "s"), ("user", "u"), ("assistant", "a"))]
-    found, tally = conversations.from_messages("s", numbered([{"id": 7, "messages": turns}, {"messages": turns[1:2]}]))
-    assert spoken(found) == ["s>u>a", "u"]
+    found, counts = conversations.from_messages(
+        "s", numbered([{"id": 7, "messages": turns}, {"messages": turns[1:2]}]), SPANISH
+    )
+    assert as_text(found) == ["s>u>a", "u"]
     assert [m.role for m in found[0].messages] == ["system", "user", "assistant"]
-    assert tally == Tally(taken=4, kept=4, dropped={})
+    assert counts == RowCounts(total=4, kept=4, dropped={})
 
 
 def test_exchanges() -> None:
-    found, tally = conversations.from_exchanges("s", numbered([["Hola", "Buenas", "¿Qué tal?"]]))
+    found, counts = conversations.from_exchanges("s", [("es", ["Hola", "Buenas", "¿Qué tal?"])])
     assert [m.role for m in found[0].messages] == ["user", "assistant", "user"]
-    assert spoken(found) == ["Hola>Buenas>¿Qué tal?"]
-    assert tally == Tally(taken=3, kept=3, dropped={})
+    assert as_text(found) == ["Hola>Buenas>¿Qué tal?"]
+    assert counts == RowCounts(total=3, kept=3, dropped={})
 
 
 @pytest.mark.parametrize("row", [[], ["Hola", 5], "Hola", {"a": "Hola"}, None], ids=repr)
-def test_what_is_no_list_of_sentences_is_dropped_and_counted(row: object) -> None:
-    found, tally = conversations.from_exchanges("s", numbered([["Hola", "Buenas"], row]))
-    assert spoken(found) == ["Hola>Buenas"]
-    assert tally == Tally(taken=3, kept=2, dropped={"not_a_list_of_sentences": 1})
+def test_rows_that_are_no_list_of_sentences_are_dropped_and_counted(row: object) -> None:
+    found, counts = conversations.from_exchanges("s", [("es", ["Hola", "Buenas"]), ("it", row)])
+    assert as_text(found) == ["Hola>Buenas"]
+    assert counts == RowCounts(total=3, kept=2, dropped={"not_a_list_of_sentences": 1})
+
+
+def test_exchanges_have_the_language_of_their_folder() -> None:
+    rows = [("es", ["Hola", "Buenas"]), ("it", ["Ciao", "Salve"]), ("es", ["Adiós"])]
+    found, counts = conversations.from_exchanges("s", rows)
+    assert [(row.language, as_text([row])[0]) for row in found] == [
+        ("es", "Hola>Buenas"),
+        ("it", "Ciao>Salve"),
+        ("es", "Adiós"),
+    ]
+    assert counts == RowCounts(total=5, kept=5, dropped={})
+
+
+@pytest.mark.parametrize(
+    ("own", "declared", "wanted", "expected"),
+    [
+        # the source's language, unless the row has another one
+        (None, "es", ["es", "it"], "es"),
+        (" ES ", "es", ["es", "it"], "es"),
+        ("it", "es", ["es", "it"], None),
+        ("en", "es", ["es"], None),
+        # Norwegian as the detector has it
+        ("nb", None, ["no"], "no"),
+        ("nb-NO", "no", ["no"], "no"),
+        # the row's own, with or without a region
+        ("it", None, ["es", "it"], "it"),
+        ("pt-BR", None, ["es", "pt"], "pt"),
+        ("pt_BR", None, ["es", "pt"], "pt"),
+        ("PT", None, ["pt"], "pt"),
+        ("zh-Hant-TW", None, ["zh"], "zh"),
+        # none of params.yaml
+        ("en", None, ["es"], None),
+        ("en-US", None, ["es", "it"], None),
+        (None, "en", ["es", "it"], None),
+        # the only one
+        (None, None, ["es"], "es"),
+        ("", None, ["es"], "es"),
+    ],
+)
+def test_the_language_of_a_row(own: str | None, declared: str | None, wanted: list[str], expected: str | None) -> None:
+    assert row_language(own, "f.jsonl:1", declared, wanted) == expected
+
+
+@pytest.mark.parametrize("own", [None, ""])
+def test_a_row_without_a_language_among_several(own: str | None) -> None:
+    with pytest.raises(BadInput) as caught:
+        row_language(own, "f.jsonl:7", None, ["es", "it", "pt"])
+    assert caught.value.message == (
+        "f.jsonl:7: no language, and params.yaml has es, it, pt; add one to the row, or to its source"
+    )
+
+
+def dialogue(user: str, assistant: str, **other: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}], **other}
+
+
+def test_dialogues_in_several_languages() -> None:
+    rows = [
+        dialogue("u", "a", language="es"),
+        dialogue("v", "b", language="pt-BR"),
+        dialogue("w", "c", language="en"),
+    ]
+    found, counts = conversations.from_messages("s", numbered(rows), find_language("es", "pt"))
+    assert [(row.language, as_text([row])[0]) for row in found] == [("es", "u>a"), ("pt", "v>b")]
+    assert counts == RowCounts(total=6, kept=4, dropped={"other_language": 2})
+
+
+def test_dialogues_in_the_declared_language_of_their_source() -> None:
+    rows = [dialogue("u", "a"), dialogue("v", "b", language="es")]
+    found, counts = conversations.from_messages("s", numbered(rows), find_language("es", "it", declared="it"))
+    assert [row.language for row in found] == ["it"]
+    assert counts == RowCounts(total=4, kept=2, dropped={"other_language": 2})
+
+
+@pytest.mark.parametrize("form", ["trees", "messages"])
+def test_trees_in_several_languages(form: str) -> None:
+    """A tree is in the language of its root, whatever its replies are in."""
+    rows = [
+        flat("A", None),
+        flat("b", "A", lang="en"),
+        flat("C", None, lang="pt-BR"),
+        flat("d", "C", lang="pt-BR"),
+        flat("E", None, lang="en"),
+        flat("f", "E", lang="es"),
+        flat("G", "f", lang="es"),
+    ]
+    if form == "trees":
+        found, counts = conversations.from_oasst_trees("s", numbered(nested(rows)), find_language("es", "pt"), "all")
+    else:
+        found, counts = conversations.from_oasst_messages("s", numbered(rows), find_language("es", "pt"), "all")
+    assert [(row.language, as_text([row])[0]) for row in found] == [("es", "A>b"), ("pt", "C>d")]
+    assert counts == RowCounts(total=7, kept=4, dropped={"other_language": 3})
+
+
+def test_a_tree_that_is_deleted_and_in_another_language_is_counted_once() -> None:
+    rows = [flat("A", None, lang="en", **DELETED), flat("b", "A")]
+    found, counts = conversations.from_oasst_messages("s", numbered(rows), SPANISH, "all")
+    assert found == []
+    assert counts == RowCounts(total=2, kept=0, dropped={"deleted": 2})
+
+
+@pytest.mark.parametrize(
+    ("read", "rows"),
+    [
+        (conversations.from_messages, [dialogue("u", "a", language="es"), dialogue("v", "b")]),
+        (conversations.from_oasst_messages, [flat("A", None), flat("B", None, lang=None)]),
+        (conversations.from_oasst_trees, nested([flat("A", None), flat("B", None, lang=None)])),
+    ],
+)
+def test_a_row_without_a_language_among_several_is_named(read: Reader, rows: list[Any]) -> None:
+    with pytest.raises(BadInput) as caught:
+        read("s", numbered(rows), find_language("es", "it"), *(() if read is conversations.from_messages else ("all",)))
+    assert caught.value.message == (
+        "f.jsonl:2: no language, and params.yaml has es, it; add one to the row, or to its source"
+    )
 
 
 def test_ids_depend_on_source_and_content_alone() -> None:
     rows = [{"messages": [{"role": "user", "content": "u"}]}]
     (one,), (again, two), (other,) = (
-        [row.id for row in conversations.from_messages(source, numbered(part))[0]]
+        [row.id for row in conversations.from_messages(source, numbered(part), SPANISH)[0]]
         for source, part in (("s", rows), ("s", rows * 2), ("t", rows))
     )
     assert one == again == two != other
@@ -176,16 +302,16 @@ ROLE = "input should be 'prompter' or 'assistant'"
          "1: messages: empty conversation; add a message or delete the line"),
         (conversations.from_messages, [{"text": "Hola"}], "1: messages: missing; add it"),
         (conversations.from_messages, [{"messages": [{"role": "bot", "content": "Hola"}]}],
-         "1: messages.0.role: input should be 'system', 'user' or 'assistant', got \"bot\"; mend the row"),
+         "1: messages.0.role: input should be 'system', 'user' or 'assistant', got \"bot\"; fix the row"),
         (conversations.from_messages, [{"messages": [{"role": "user"}]}], "1: messages.0.content: missing; add it"),
         (conversations.from_messages, [{"messages": "Hola"}],
-         '1: messages: input should be a valid array, got "Hola"; mend the row'),
+         '1: messages: input should be a valid array, got "Hola"; fix the row'),
         (conversations.from_oasst_messages, [flat("A", None), flat("b", "A", role="bot")],
-         f'2: role: {ROLE}, got "bot"; mend the row'),
+         f'2: role: {ROLE}, got "bot"; fix the row'),
         (conversations.from_oasst_trees, nested([flat("A", None), flat("b", "A", role="bot")]),
-         f'1: prompt.replies.0.role: {ROLE}, got "bot"; mend the row'),
+         f'1: prompt.replies.0.role: {ROLE}, got "bot"; fix the row'),
         (conversations.from_oasst_messages, [flat("A", None), flat("b", "A", text=None)],
-         "2: text: input should be a valid string, got null; mend the row"),
+         "2: text: input should be a valid string, got null; fix the row"),
         (conversations.from_oasst_messages, [flat("A", None), flat("c", "b")],
          "2: parent_id: orphan, no message 'b' in this file; add the parent or delete the row"),
         (conversations.from_oasst_messages, [flat("A", None), flat("b", "C"), flat("C", "b")],
@@ -193,12 +319,12 @@ ROLE = "input should be 'prompter' or 'assistant'"
         (conversations.from_oasst_messages, [flat("A", "A")],
          "1: parent_id: cycle, no root above this message; give one of it parent null"),
         (conversations.from_oasst_messages, [flat("A", None), flat("b", "A"), flat("A", None)],
-         "3: message_id: 'A' stands at f.jsonl:1 already; delete one"),
+         "3: message_id: 'A' is a duplicate of f.jsonl:1; delete one"),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_named(read: Reader, rows: list[Any], expected: str) -> None:
     with pytest.raises(BadInput) as caught:
-        read("s", numbered(rows), *(() if read is conversations.from_messages else ("best",)))
+        read("s", numbered(rows), SPANISH, *(() if read is conversations.from_messages else ("best",)))
     assert caught.value.message == f"f.jsonl:{expected}"
 
 
@@ -210,9 +336,9 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data
 def test_openassistant_english() -> None:
     path = SHARED / "oasst1_en_validation.messages.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found, tally = conversations.from_oasst_messages("oasst1", numbered(rows), "all")
+    found, counts = conversations.from_oasst_messages("oasst1", numbered(rows), find_language("en"), "all")
     # counted in the file by itself: 1,936 messages are neither deleted nor badly reviewed, 40 are deleted
-    assert tally == Tally(taken=2022, kept=1936, dropped={"deleted": 40, "badly_reviewed": 46})
+    assert counts == RowCounts(total=2022, kept=1936, dropped={"deleted": 40, "badly_reviewed": 46})
     assert len({row.messages[0].content for row in found}) <= sum(row["parent_id"] is None for row in rows) == 188
     assert len(found) == 950
     for row in found:
@@ -223,7 +349,7 @@ def test_openassistant_english() -> None:
 def test_openassistant_english_best_replies() -> None:
     path = SHARED / "oasst1_en_validation.messages.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found, tally = conversations.from_oasst_messages("oasst1", numbered(rows), "best")
+    found, counts = conversations.from_oasst_messages("oasst1", numbered(rows), find_language("en"), "best")
     # Counted in the file by itself, from the top down: the first-ranked of the replies that are left, and their trees.
     kept = {row["message_id"]: row for row in rows if not row["deleted"] and row["review_result"] is not False}
     replies: dict[str, list[dict[str, Any]]] = {}
@@ -238,14 +364,14 @@ def test_openassistant_english_best_replies() -> None:
             below = [r for r in below if r["role"] == "prompter" or r["rank"] == lowest]
         reached += below
     assert {m.content for row in found for m in row.messages} == {row["text"] for row in reached}
-    assert (tally.taken, tally.kept) == (2022, len(reached))
-    assert tally.dropped == {"outranked": 1346, "deleted": 25, "badly_reviewed": 23}
+    assert (counts.total, counts.kept) == (2022, len(reached))
+    assert counts.dropped == {"outranked": 1346, "deleted": 25, "badly_reviewed": 23}
     assert len(found) == 203
 
 
 @needs_shared
 def test_openassistant_french() -> None:
     rows = [row for _, row in read_objects(SHARED / "oasst1_fr_top1.jsonl")]
-    found, tally = conversations.from_messages("oasst1_fr", numbered(rows))
-    assert tally == Tally(taken=756, kept=756, dropped={})
+    found, counts = conversations.from_messages("oasst1_fr", numbered(rows), find_language("fr"))
+    assert counts == RowCounts(total=756, kept=756, dropped={})
     assert Counter(len(row.messages) for row in found) == {2: 137, 4: 116, 6: 3}

@@ -1,4 +1,4 @@
-"""What was tried before: spreads and notes of rows written here; experiments of a toy chain of shell commands."""
+"""Earlier runs: spreads and notes of rows written here; experiments of a toy chain of shell commands."""
 
 import json
 import os
@@ -14,44 +14,57 @@ from conftest import PARAMS
 from mothertongue.errors import BadInput
 from mothertongue.experiments import digest
 from mothertongue.figures import FIGURES
-from mothertongue.history import Experiments, Seeds, Training, notes, read, spread, stale
+from mothertongue.history import Experiments, Seeds, Training, describe_history, is_stale, read_history, seed_range
 
-MEASURED = {"base": {"f": 1.0}, "merged": {"f": 2.0, "g": 5.0}}
-OTHERS = [{"base": {"f": 1.0}, "merged": {"f": value}} for value in (1.5, 4.0)]
-SEEDS = Seeds(runs=[Training(seed=s, figures=f) for s, f in zip((7, 8, 9), [MEASURED, *OTHERS], strict=True)])
+MEASURED = {"base": {"f": 1.0}, "dpo": {"f": 2.0, "g": 5.0}}
+OTHERS = [{"base": {"f": 1.0}, "dpo": {"f": value}} for value in (1.5, 4.0)]
+SEEDS = Seeds(runs=[Training(seeds={"dpo": s}, figures=f) for s, f in zip((7, 8, 9), [MEASURED, *OTHERS], strict=True)])
 
 
 def test_a_spread_is_lowest_highest_and_how_many() -> None:
-    assert spread(SEEDS, 7, MEASURED, "merged") == {"f": (1.5, 4.0, 3)}  # g is not of all three
+    assert seed_range(SEEDS, {"dpo": 7}, MEASURED, "dpo") == {"f": (1.5, 4.0, 3)}  # g is not of all three
 
 
 @pytest.mark.parametrize(
-    ("seed", "measured"), [(7, {**MEASURED, "merged": {"f": 2.1, "g": 5.0}}), (8, MEASURED), (7, OTHERS[0])]
+    ("seed", "measured"), [(7, {**MEASURED, "dpo": {"f": 2.1, "g": 5.0}}), (8, MEASURED), (7, OTHERS[0])]
 )
 def test_a_spread_of_another_model_is_none(seed: int, measured: dict[str, dict[str, float]]) -> None:
-    assert stale(SEEDS, seed, measured)
-    assert spread(SEEDS, seed, measured, "merged") == {}
-    assert "of another model and is not shown" in notes(SEEDS, Experiments(), seed, measured, "validation")[-1]
+    assert is_stale(SEEDS, {"dpo": seed}, measured)
+    assert seed_range(SEEDS, {"dpo": seed}, measured, "dpo") == {}
+    assert describe_history(SEEDS, Experiments(), {"dpo": seed}, measured, "validation")[1:] == [
+        "The range over seeds is of another model and not shown; `make seeds` measures it again."
+    ]
 
 
-def test_what_the_report_says_first() -> None:
+def test_the_first_lines_of_the_report() -> None:
     looked = Experiments(validation=["a x", "b y"], test=["c"])
-    assert notes(SEEDS, looked, 7, MEASURED, "test") == [
+    assert describe_history(SEEDS, looked, {"dpo": 7}, MEASURED, "test") == [
         "DVC experiments that were looked at on split `validation` before: 2 (edits by hand not counted).",
         "Settings that were looked at on split `test`: 1.",
-        "How far another seed moves the figures was measured on split `validation`, and stands there.",
+        "How far another seed moves the figures was measured on split `validation`, and is in that report.",
     ]
-    assert notes(Seeds(), Experiments(), 7, MEASURED, "validation") == [
+    assert describe_history(Seeds(), Experiments(), {"dpo": 7}, MEASURED, "validation") == [
         "DVC experiments that were looked at on split `validation` before: 0 (edits by hand not counted).",
         "One training: how far another seed moves the figures was not measured (`make seeds N=3`).",
     ]
-    assert len(notes(SEEDS, Experiments(), 7, MEASURED, "validation")) == 1
+    assert len(describe_history(SEEDS, Experiments(), {"dpo": 7}, MEASURED, "validation")) == 1
 
 
-def test_a_broken_list_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "seeds.json").write_text("{", encoding="utf-8")
-    with pytest.raises(BadInput, match=r"seeds.json: cannot be read \(.+\); take it from git, or write \{\}"):
-        read(tmp_path / "seeds.json", Seeds)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{", "not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))"),
+        ("[]", "not a JSON object"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_broken_list_is_refused(tmp_path: Path, text: str | None, expected: str) -> None:
+    path = tmp_path / "seeds.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        read_history(path, Seeds)
+    assert caught.value.message == f"{path}: {expected}; take it from git, or write {{}} to start over"
 
 
 def _stage(deps: dict[str, str], outs: list[str], **values: object) -> dict[str, object]:
@@ -63,24 +76,64 @@ def _stage(deps: dict[str, str], outs: list[str], **values: object) -> dict[str,
     }
 
 
-def _lock(seed: int = 1, beta: float = 0.1, pairs: str = "p", model: str = "m", code: str = "c") -> dict[str, object]:
-    return {
+def _lock(
+    seed: int = 1,
+    second: int = 1,
+    beta: float = 0.1,
+    pairs: str = "p",
+    model: str = "m",
+    code: str = "c",
+    split: str = "validation",
+    torch: str = "2",
+) -> dict[str, object]:
+    """A lock file of two training steps, of which the second starts from the first."""
+    lock: dict[str, dict[str, dict[str, object]]] = {
         "stages": {
             "pairs": _stage({}, ["data/pairs.jsonl"]),
-            "adapter": _stage({"data/pairs.jsonl": pairs}, ["models/adapter"], adapter={"seed": seed, "beta": beta}),
-            "metrics@merged": _stage({"models/adapter/weights": model, "src/code.py": code}, ["metrics/measured"]),
+            "adapter@dpo": _stage(
+                {"data/pairs.jsonl": pairs}, ["models/adapter/dpo"], **{"adapter.dpo": {"seed": seed, "beta": beta}}
+            ),
+            "merged@dpo": _stage({"models/adapter/dpo": model}, ["models/dpo"], merged={"dtype": "float32"}),
+            "adapter@more": _stage(
+                {"data/pairs.jsonl": pairs, "models/dpo": model},
+                ["models/adapter/more"],
+                **{"adapter.more": {"seed": second, "beta": 0.1}},
+            ),
+            "metrics@dpo": _stage(
+                {"models/dpo": model, "src/code.py": code}, ["metrics/measured/dpo"], **{"metrics.split": split}
+            ),
             "report": _stage({"metrics/measured": model, "metrics/seeds.json": model}, ["metrics/report.md"]),
         }
     }
+    engines = lock["stages"]["metrics@dpo"]["params"]
+    assert isinstance(engines, dict)
+    engines["requirements/engines.json"] = {"torch": torch}
+    return lock
 
 
-def test_trainings_are_alike_where_all_but_the_seed_is() -> None:
+def test_trainings_have_one_digest_where_all_but_the_seeds_is_equal() -> None:
     def of(lock: dict[str, object]) -> str:
-        return digest(lock, "adapter", "adapter.seed")
+        return digest(lock, "adapter", ["adapter.dpo.seed", "adapter.more.seed"])
 
-    assert of(_lock()) == of(_lock(seed=2, model="n"))
-    others = [of(_lock(beta=0.2)), of(_lock(pairs="q")), of(_lock(code="d"))]
-    assert len({of(_lock()), *others}) == 4
+    assert of(_lock()) == of(_lock(seed=2, second=3, model="n"))
+    changes = ({"beta": 0.2}, {"pairs": "q"}, {"code": "d"}, {"split": "test"}, {"torch": "3"})
+    others = [of(_lock(**change)) for change in changes]  # type: ignore[arg-type]
+    assert len({of(_lock()), *others}) == 6
+    assert digest(_lock(second=2), "adapter", ["adapter.dpo.seed"]) != digest(_lock(), "adapter", ["adapter.dpo.seed"])
+
+
+def test_measurements_have_one_digest_where_all_but_the_split_is_equal() -> None:
+    def of(lock: dict[str, object]) -> str:
+        return digest(lock, "metrics", ["metrics.split"])
+
+    assert of(_lock()) == of(_lock(split="test")) == of(_lock(seed=2, pairs="q"))  # of which the model follows
+    assert len({of(_lock()), of(_lock(model="n")), of(_lock(code="d"))}) == 3
+
+
+def test_a_chain_that_never_ran_has_no_digest() -> None:
+    with pytest.raises(BadInput) as caught:
+        digest(_lock(), "quantized", [])
+    assert caught.value.message == "dvc.lock: no stage quantized; run `make repro` first"
 
 
 DVC = """\
@@ -99,7 +152,7 @@ stages:
       outs:
         - metrics/measured/${key}
   report:
-    cmd: cat metrics/measured/merged/language.json metrics/experiments.json params.yaml > metrics/report.md
+    cmd: cat metrics/measured/dpo/language.json metrics/experiments.json params.yaml > metrics/report.md
     deps: [metrics/measured, metrics/seeds.json, metrics/experiments.json]
     outs:
       - metrics/report.md: {cache: false}
@@ -150,23 +203,23 @@ def _ask(here: toy.Workspace, *arguments: str, code: int = 0) -> str:
 
 
 @pytest.mark.slow
-def test_further_seeds_leave_the_workspace_as_it_was_and_run_once(project: toy.Workspace) -> None:
+def test_more_seeds_leave_the_workspace_as_it_was_and_run_once(project: toy.Workspace) -> None:
     params = project.root / "params.yaml"
     params.write_text(params.read_text(encoding="utf-8").replace("beta: 0.1", "beta: 0.2"), encoding="utf-8")
     project.run("dvc", "repro")  # changes that are not committed are part of it
     changed = project.run("git", "status", "--short")
     assert "Running stage 'adapter'" in _ask(project, "seeds", "3")
     assert project.run("git", "status", "--short") == changed.replace(" M params", " M metrics/seeds.json\n M params")
-    found = read(project.root / "metrics/seeds.json", Seeds)
-    assert [(run.seed, run.figures["merged"]["language"]) for run in found.runs] == [(2, 2), (3, 3), (4, 4)]
+    found = read_history(project.root / "metrics/seeds.json", Seeds)
+    assert [(run.seeds, run.figures["dpo"]["language"]) for run in found.runs] == [({"dpo": n}, n) for n in (2, 3, 4)]
     assert "Running stage" not in _ask(project, "seeds", "3")
-    said = _ask(project, "seeds", "4", code=1)
-    assert said.endswith("Error: adapter.seed 5: no figures, see above; `make seeds` tries again\n")
-    assert read(project.root / "metrics/seeds.json", Seeds) == found
+    printed = _ask(project, "seeds", "4", code=1)
+    assert printed.endswith("Error: seeds dpo 5: no figures, see above; `make seeds` tries again\n")
+    assert read_history(project.root / "metrics/seeds.json", Seeds) == found
 
 
 @pytest.mark.slow
-def test_what_was_made_from_other_files_is_refused_and_forgotten(project: toy.Workspace) -> None:
+def test_an_experiment_on_other_files_is_refused_and_removed(project: toy.Workspace) -> None:
     """`dvc exp run --temp` copies what git knows; the workspace's data may have files that it does not."""
     text = DVC.replace("deps: [models/adapter]\n", "deps: [models/adapter, data]\n")
     text = text.replace("params: [adapter]\n", "params: [adapter]\n    deps: [data]\n", 1)
@@ -177,8 +230,8 @@ def test_what_was_made_from_other_files_is_refused_and_forgotten(project: toy.Wo
     (project.root / "data/new.jsonl").write_text("{}", encoding="utf-8")
     project.run("dvc", "repro")
     for command in (("final",), ("seeds", "2")):
-        said = _ask(project, *command, code=1)
-        assert said.endswith("made from other files than the workspace has; `git add` new files, and run again\n")
+        printed = _ask(project, *command, code=1)
+        assert printed.endswith(": it ran on other files than the workspace has; `git add` new files, and run again\n")
     assert not (project.root / "metrics/final.md").exists()
     project.run("git", "add", "data")
     _ask(project, "final")
@@ -192,16 +245,16 @@ def test_a_look_at_test_by_hand_is_counted_once(project: toy.Workspace) -> None:
     params.write_text(params.read_text(encoding="utf-8").replace("split: validation", "split: test"), encoding="utf-8")
     for _ in range(2):
         _ask(project, "note")
-        (line,) = read(project.root / "metrics/experiments.json", Experiments).test
+        (line,) = read_history(project.root / "metrics/experiments.json", Experiments).test
         assert line.endswith(" params.yaml")
 
 
 @pytest.mark.slow
-def test_who_looked_is_kept_and_looks_at_test_are_counted(project: toy.Workspace) -> None:
+def test_experiments_are_kept_and_looks_at_test_are_counted(project: toy.Workspace) -> None:
     kept = project.root / "metrics/experiments.json"
     _ask(project, "note")
     assert kept.read_text(encoding="utf-8") == "{}"  # a clone without experiments changes nothing
-    project.run("dvc", "exp", "run", "--temp", "-n", "mine", "-S", "adapter.beta=0.3")
+    project.run("dvc", "exp", "run", "--temp", "-n", "mine", "-S", "adapter.dpo.beta=0.3")
     project.run("dvc", "exp", "run", "--temp", "-n", "early", "-S", "metrics.split=test")
     for _ in range(2):
         _ask(project, "note")
@@ -215,7 +268,7 @@ def test_who_looked_is_kept_and_looks_at_test_are_counted(project: toy.Workspace
         _ask(project, "final")
         page = (project.root / "metrics/final.md").read_text(encoding="utf-8")
         assert "split: test" in page
-        assert len(read(kept, Experiments).test) == 2  # `early`, and these settings, once
-        assert read(kept, Experiments).validation == looked["validation"]
+        assert len(read_history(kept, Experiments).test) == 2  # `early`, and these settings, once
+        assert read_history(kept, Experiments).validation == looked["validation"]
         assert re.search(r'"[0-9a-f]{8}"', page), "the page was made before its own look was counted"
     assert "split: validation" in (project.root / "params.yaml").read_text(encoding="utf-8")

@@ -1,18 +1,17 @@
-"""One row per reason to drop a conversation, and per reason not to."""
+"""Filters: each reason to drop a conversation, its limits, and several languages."""
 
 import pytest
 
 from mothertongue import filters
-from mothertongue.errors import BadInput
 from mothertongue.params import Filtered
-from mothertongue.records import Conversation, Message, Tally
+from mothertongue.records import Conversation, Message, RowCounts
 
 LIMITS = Filtered(min_language=0.5, min_words=3, max_words=12, min_letters=0.6)
 
 
-def conversation(*turns: str, identity: str = "a") -> Conversation:
+def conversation(*turns: str, identity: str = "a", language: str = "es") -> Conversation:
     messages = [Message(role="assistant" if i % 2 else "user", content=turn) for i, turn in enumerate(turns)]
-    return Conversation(id=identity, source="s", messages=messages)
+    return Conversation(id=identity, source="s", language=language, messages=messages)
 
 
 ASKED = "¿Dónde está la biblioteca?"
@@ -35,7 +34,7 @@ ASKED = "¿Dónde está la biblioteca?"
     ],
 )
 def test_reasons(turns: tuple[str, ...], reason: str | None) -> None:
-    assert filters.refusal(conversation(*turns), LIMITS, "es") == reason
+    assert filters.drop_reason(conversation(*turns), LIMITS) == reason
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ def test_reasons(turns: tuple[str, ...], reason: str | None) -> None:
 def test_limits(limits: dict[str, float], reason: str | None) -> None:
     row = conversation("¿Quieres?", "Sí, un café con leche muy caliente.")
     wide = {"min_language": 0.2, "min_words": 1, "max_words": 100, "min_letters": 0.1}
-    assert filters.refusal(row, Filtered.model_validate({**wide, **limits}), "es") == reason
+    assert filters.drop_reason(row, Filtered.model_validate({**wide, **limits})) == reason
 
 
 def test_every_drop_is_counted_by_its_first_reason() -> None:
@@ -67,10 +66,10 @@ def test_every_drop_is_counted_by_its_first_reason() -> None:
         conversation(ASKED),  # a duplicate of what is dropped for another reason
         conversation(ASKED, "The library is in the main square over there."),
     ]
-    kept, tally = filters.kept(rows, LIMITS, "es")
+    kept, counts = filters.filter_conversations(rows, LIMITS)
     assert [row.id for row in kept] == ["a", "c"]
     dropped = {"duplicate": 2, "no_answer": 1, "too_short": 0, "too_long": 0, "few_letters": 0, "other_language": 1}
-    assert tally == Tally(taken=6, kept=2, dropped=dropped)
+    assert counts == RowCounts(total=6, kept=2, dropped=dropped)
     assert set(dropped) == set(filters.REASONS)
 
 
@@ -78,9 +77,47 @@ def test_every_drop_is_counted_by_its_first_reason() -> None:
     ("text", "share"), [("", 0.0), (" \n", 0.0), ("ab 12", 0.5), ("¿Sí?", 0.5), ("नमस्ते", 1.0), ("cafe\u0301", 1.0)]
 )
 def test_letters(text: str, share: float) -> None:
-    assert filters.letters(text) == share
+    assert filters.letter_share(text) == share
 
 
-def test_an_unknown_language_stops_before_the_first_row() -> None:
-    with pytest.raises(BadInput, match=r"^params.yaml: language: unknown language 'xx'; take one of af, am, ar, "):
-        filters.kept([], LIMITS, "xx")
+ITALIAN = ("Dov'è la biblioteca?", "Si trova nella piazza principale.")
+
+
+@pytest.mark.parametrize(
+    ("turns", "language", "reason"),
+    [
+        (ITALIAN, "it", None),
+        (ITALIAN, "es", "other_language"),
+        ((ASKED, "Está en la plaza mayor."), "it", "other_language"),
+        ((ASKED, "Está en la plaza mayor."), "es", None),
+    ],
+)
+def test_a_conversation_should_be_in_the_language_of_its_row(
+    turns: tuple[str, ...], language: str, reason: str | None
+) -> None:
+    assert filters.drop_reason(conversation(*turns, language=language), LIMITS) == reason
+
+
+def test_duplicates_are_of_one_language() -> None:
+    limits = LIMITS.model_copy(update={"min_language": 0.0})
+    turns = ("Hola, hola, hola", "Pizza, pasta, radio")
+    rows = [
+        conversation(*turns, identity=f"{language}{number}", language=language)
+        for number in range(2)
+        for language in ("es", "it", "pt")
+    ]
+    kept, counts = filters.filter_conversations(rows, limits)
+    assert [row.id for row in kept] == ["es0", "it0", "pt0"]
+    assert counts.dropped == dict.fromkeys(filters.REASONS, 0) | {"duplicate": 3}
+    assert (counts.total, counts.kept) == (6, 3)
+
+
+def test_several_languages_are_kept_in_their_order() -> None:
+    rows = [
+        conversation(*ITALIAN, identity="1", language="it"),
+        conversation(ASKED, "Está en la plaza mayor.", identity="2"),
+        conversation(*ITALIAN, identity="3"),
+    ]
+    kept, counts = filters.filter_conversations(rows, LIMITS)
+    assert kept == rows[:2]
+    assert counts.dropped == dict.fromkeys(filters.REASONS, 0) | {"other_language": 1}

@@ -1,4 +1,4 @@
-"""What is said before anything is installed, with an nvidia-smi that says what it is told to."""
+"""requirements/machine.py before anything is installed, with a made-up nvidia-smi."""
 
 import re
 import subprocess
@@ -16,8 +16,8 @@ WORDS = FAILED.splitlines()[0]
 
 
 @pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose commands are those in the folder that comes back, with a compiler, room and headers."""
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the only commands on the PATH: a compiler, until a test adds others."""
     commands = tmp_path / "bin"
     commands.mkdir()
     command(commands, "gcc", "")
@@ -27,16 +27,17 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return commands
 
 
-def command(folder: Path, name: str, said: str, code: int = 0) -> None:
+def command(folder: Path, name: str, output: str, code: int = 0) -> None:
     path = folder / name
-    path.write_text(f"#!/bin/sh\n/bin/cat <<'END'\n{said}\nEND\nexit {code}\n", encoding="utf-8")
+    path.write_text(f"#!/bin/sh\n/bin/cat <<'END'\n{output}\nEND\nexit {code}\n", encoding="utf-8")
     path.chmod(0o755)
 
 
 def ran(device: str, chosen: str, lock: str, patch: str) -> tuple[int, list[str]]:
     """Exit code and lines of the script, in a process where `patch` has set disk, memory and headers."""
     Path("lock.txt").write_text(lock, encoding="utf-8")
-    code = f"{ROOM}; {patch}; sys.argv = sys.argv[1:]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+    run = "import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    code = f"{ENOUGH_DISK}; {patch}; {run}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(MACHINE), device, "lock.txt", chosen],
         capture_output=True,
@@ -48,12 +49,12 @@ def ran(device: str, chosen: str, lock: str, patch: str) -> tuple[int, list[str]
 
 
 def lacking(device: str, chosen: str = "found", *, lock: str = LOCK, patch: str = "pass") -> tuple[int, list[str]]:
-    """The same without a word on memory, of which this machine may have little."""
+    """The same without the line on memory, of which this machine may have little."""
     code, lines = ran(device, chosen, lock, patch)
     return code, [line for line in lines if not re.search("of memory free", line)]
 
 
-ROOM = "import shutil, sys, sysconfig, types; shutil.disk_usage = lambda _: types.SimpleNamespace(free=100e9)"
+ENOUGH_DISK = "import shutil, sys, sysconfig, types; shutil.disk_usage = lambda _: types.SimpleNamespace(free=100e9)"
 HEADERS = "sysconfig.get_path = lambda _: 'include'"
 
 
@@ -63,14 +64,14 @@ def headers() -> None:
 
 
 @pytest.mark.parametrize("driver", ["580.65.06", "595.10", "610.47"])
-def test_a_gpu_box_that_has_all_is_silent(box: Path, driver: str) -> None:
-    command(box, "nvidia-smi", f"{driver}\n{driver}")
+def test_a_complete_gpu_machine_prints_nothing(machine: Path, driver: str) -> None:
+    command(machine, "nvidia-smi", f"{driver}\n{driver}")
     headers()
     assert lacking("gpu", patch=HEADERS) == (0, [])
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "line"),
+    ("output", "code", "line"),
     [
         (
             "570.124.06",
@@ -85,63 +86,65 @@ def test_a_gpu_box_that_has_all_is_silent(box: Path, driver: str) -> None:
         ("", 0, "nvidia-smi names no driver (exit code 0); install NVIDIA's driver 580 or newer"),
     ],
 )
-def test_a_driver_that_is_too_old_or_absent(box: Path, said: str, code: int, line: str) -> None:
-    command(box, "nvidia-smi", said, code)
+def test_a_driver_that_is_too_old_or_absent(machine: Path, output: str, code: int, line: str) -> None:
+    command(machine, "nvidia-smi", output, code)
     headers()
     assert lacking("gpu", patch=HEADERS) == (1, [line])
 
 
-def test_an_older_lock_takes_an_older_driver(box: Path) -> None:
-    command(box, "nvidia-smi", "570.124.06")
+def test_an_older_lock_needs_an_older_driver(machine: Path) -> None:
+    command(machine, "nvidia-smi", "570.124.06")
     headers()
     assert lacking("gpu", lock="nvidia-cuda-runtime==12.9.79\n", patch=HEADERS) == (0, [])
 
 
-def test_all_that_is_lacking_is_told_at_once(box: Path) -> None:
-    (box / "gcc").unlink()
+def test_everything_that_is_missing_is_reported_at_once(machine: Path) -> None:
+    (machine / "gcc").unlink()
     absent = "[Errno 2] No such file or directory: 'nvidia-smi'"
     package = f"python{sysconfig.get_python_version()}-dev"
-    code, lines = lacking("gpu", patch=f"{HEADERS}; {ROOM.replace('100e9', '3.2e9')}")
+    code, lines = lacking("gpu", patch=f"{HEADERS}; {ENOUGH_DISK.replace('100e9', '3.2e9')}")
     assert code == 1
     assert lines == [
         f"nvidia-smi names no driver ({absent}); install NVIDIA's driver 580 or newer",
         "no C compiler, which Triton needs when it starts; install gcc (Debian: apt install gcc)",
         f"no include/Python.h, which Triton needs when it starts; install them (Debian: apt install {package})",
-        f"3 GB free on the disk of {Path.cwd()}, and .venv and a run take 16; make room",
+        f"3 GB free on the disk of {Path.cwd()}; .venv and a run take 16: free some space",
     ]
 
 
-def test_a_compiler_may_be_named(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(box, "nvidia-smi", "580.65.06")
+def test_a_compiler_may_be_named_in_the_environment(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(machine, "nvidia-smi", "580.65.06")
     headers()
-    (box / "gcc").rename(box / "my-cc")
+    (machine / "gcc").rename(machine / "my-cc")
     assert lacking("gpu", patch=HEADERS)[0] == 1
     monkeypatch.setenv("CC", "my-cc")
     assert lacking("gpu", patch=HEADERS) == (0, [])
 
 
 @pytest.mark.parametrize(
-    ("said", "code", "chosen", "lines"),
+    ("output", "code", "chosen", "lines"),
     [
         (None, 0, "found", []),
-        ("GPU 0: NVIDIA H100 (UUID: GPU-1)", 0, "named", []),  # DEVICE=cpu on a GPU box, on purpose
+        ("GPU 0: NVIDIA H100 (UUID: GPU-1)", 0, "named", []),  # DEVICE=cpu although there is a GPU
         (FAILED, 9, "named", []),
         (
             FAILED,
             9,
             "found",
-            [f"nvidia-smi is here and finds no GPU ({WORDS}); mend the driver, or say make DEVICE=cpu ..."],
+            [f"nvidia-smi is here and finds no GPU ({WORDS}); fix the driver, or run make DEVICE=cpu ..."],
         ),
     ],
 )
-def test_a_cpu_box_needs_room_only(box: Path, said: str | None, code: int, chosen: str, lines: list[str]) -> None:
-    (box / "gcc").unlink()
-    if said is not None:
-        command(box, "nvidia-smi", said, code)
+def test_a_cpu_machine_needs_disk_space_only(
+    machine: Path, output: str | None, code: int, chosen: str, lines: list[str]
+) -> None:
+    (machine / "gcc").unlink()
+    if output is not None:
+        command(machine, "nvidia-smi", output, code)
     assert lacking("cpu", chosen) == (bool(lines), lines)
 
 
-@pytest.mark.usefixtures("box")
+@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
     ("available", "lines"),
     [
@@ -149,21 +152,21 @@ def test_a_cpu_box_needs_room_only(box: Path, said: str | None, code: int, chose
         (3_000_000, ["3.1 GB of memory free, and the demo takes 5; end other programs before make repro"]),
     ],
 )
-def test_little_memory_is_told_and_stops_nothing(available: int, lines: list[str]) -> None:
+def test_little_memory_is_reported_and_is_no_error(available: int, lines: list[str]) -> None:
     Path("meminfo").write_text(f"MemTotal:  9000000 kB\nMemAvailable: {available} kB\n", encoding="utf-8")
     patch = "import pathlib; read = pathlib.Path.read_text"
     patch += "; pathlib.Path.read_text = lambda p, **k: read(pathlib.Path('meminfo') if 'proc' in str(p) else p, **k)"
     assert ran("cpu", "found", LOCK, patch) == (0, lines)
 
 
-def test_the_driver_of_the_committed_locks_cuda_is_known(box: Path) -> None:
-    command(box, "nvidia-smi", "1.0")
+def test_the_driver_of_the_committed_locks_cuda_is_known(machine: Path) -> None:
+    command(machine, "nvidia-smi", "1.0")
     headers()
     code, (line,) = lacking("gpu", lock=(ROOT / "requirements/gpu.txt").read_text(encoding="utf-8"), patch=HEADERS)
     assert code == 1
     assert re.fullmatch(r"NVIDIA's driver is 1\.0, and CUDA \d+ of this lock needs \d{3} or newer; .*", line)
 
 
-def test_make_looks_before_it_installs() -> None:
+def test_make_checks_the_machine_before_it_installs() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert 0 < makefile.index("requirements/machine.py $(DEVICE) $(LOCK) $(CHOSEN)") < makefile.index("-m venv --clear")

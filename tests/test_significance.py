@@ -11,13 +11,13 @@ from scipy.stats import binomtest, norm, permutation_test, ttest_1samp, ttest_re
 
 from benchmarks import level
 from mothertongue import overlap, significance
-from mothertongue.records import Item
+from mothertongue.measurements import SampleScore
 
 
-def items(values: Sequence[Sequence[float]], groups: Sequence[str] | None = None) -> list[Item]:
+def items(values: Sequence[Sequence[float]], groups: Sequence[str] | None = None) -> list[SampleScore]:
     names = [f"{place:04}" for place in range(len(values))]
     return [
-        Item(id=name, group=group, figure="f", values=list(row), text="")
+        SampleScore(id=name, language="es", group=group, figure="f", values=list(row), text="")
         for name, group, row in zip(names, groups or names, values, strict=True)
     ]
 
@@ -41,13 +41,13 @@ def test_z_is_the_normal_quantile() -> None:
     ],
 )
 def test_wilson_as_published(yes: int, n: int, low: float, high: float) -> None:
-    assert significance.wilson(yes / n, n) == pytest.approx((low, high), abs=5e-5)
+    assert significance.wilson_interval(yes / n, n) == pytest.approx((low, high), abs=5e-5)
 
 
 @pytest.mark.parametrize(("yes", "n"), [(0, 10), (10, 10), (1, 2), (36, 90), (43, 90), (64, 68), (999, 1000)])
 def test_wilson_as_scipy_has_it(yes: int, n: int) -> None:
     theirs = binomtest(yes, n).proportion_ci(confidence_level=0.95, method="wilson")
-    assert significance.wilson(yes / n, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    assert significance.wilson_interval(yes / n, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
 
 
 def test_a_share_of_43_in_90_is_38_to_58_per_cent() -> None:
@@ -65,8 +65,8 @@ def test_a_share_with_ties_is_drawn() -> None:
 
 def test_against_a_base_that_is_undecided_a_share_keeps_its_own_interval() -> None:
     """All of forty right is no proof of all: the bootstrap alone would say so."""
-    found = significance.difference("share", items([[1.0]] * 40), items([[0.5]] * 40), 1, "")
-    low, high = significance.wilson(1.0, 40)
+    found = significance.estimate_difference("share", items([[1.0]] * 40), items([[0.5]] * 40), 1, "")
+    low, high = significance.wilson_interval(1.0, 40)
     assert (found.low, found.value, found.high) == (low - 0.5, 0.5, high - 0.5)
     assert 0.4 < found.low < 0.42
 
@@ -74,14 +74,14 @@ def test_against_a_base_that_is_undecided_a_share_keeps_its_own_interval() -> No
 def test_a_share_takes_groups_for_observations() -> None:
     found = significance.estimate("share", items([[1.0], [1.0], [0.0], [1.0]], ["a", "a", "b", "b"]), "")
     assert (found.value, found.n) == (0.75, 4)
-    assert (found.low, found.high) == significance.wilson(0.75, 2)
+    assert (found.low, found.high) == significance.wilson_interval(0.75, 2)
 
 
 def test_a_share_on_unequal_groups_rests_on_fewer() -> None:
     """One tree of forty leaves that all go one way, and twenty conversations: Kish's 60 ** 2 / (40 ** 2 + 20)."""
     groups = ["tree"] * 40 + [f"{place}" for place in range(20)]
     found = significance.estimate("share", items([[1.0]] * 50 + [[0.0]] * 10, groups), "")
-    assert (found.low, found.high) == significance.wilson(50 / 60, 3600 / 1620)
+    assert (found.low, found.high) == significance.wilson_interval(50 / 60, 3600 / 1620)
     assert (found.n, found.groups) == (60, 21)
     assert found.low < 0.35 < 0.95 < found.high
 
@@ -98,7 +98,7 @@ def test_how_often_a_share_s_interval_holds_the_truth(sizes: list[int], counted:
     for case in drawn:
         values = [[float(way)] for way, size in zip(case, sizes, strict=True) for _ in range(size)]
         found = significance.estimate("share", items(values, groups), "")
-        low, high = significance.wilson(found.value, found.groups)
+        low, high = significance.wilson_interval(found.value, found.groups)
         held.append([low <= truth <= high, found.low <= truth <= found.high])
     assert np.mean(held, axis=0) == pytest.approx([counted, effective], abs=0.0051)
 
@@ -117,11 +117,11 @@ def test_the_interval_of_a_mean_is_students() -> None:
 
 @pytest.mark.parametrize(("kind", "least", "most"), [("ratio", 0, 1), ("chrf", 0, 100), ("perplexity", 0, math.inf)])
 def test_an_interval_ends_where_the_figure_does(kind: str, least: float, most: float) -> None:
-    said = overlap.statistics("chrf", ["a b c", "x"], ["a b c", "b"], "en")
-    rows = {"ratio": [[0.9, 1], [0.1, 1]], "chrf": said, "perplexity": [[9.0, 1], [0.1, 1]]}[kind]
+    statistics = overlap.segment_statistics("chrf", ["a b c", "x"], ["a b c", "b"], "en")
+    rows = {"ratio": [[0.9, 1], [0.1, 1]], "chrf": statistics, "perplexity": [[9.0, 1], [0.1, 1]]}[kind]
     found = significance.estimate(kind, items(rows), "")
     assert least <= found.low < found.value < found.high <= most
-    gap = significance.difference(kind, items(rows), items(rows[::-1]), 1, "")
+    gap = significance.estimate_difference(kind, items(rows), items(rows[::-1]), 1, "")
     assert least - most <= gap.low <= 0 <= gap.high <= most - least
 
 
@@ -149,7 +149,7 @@ def test_a_mean_over_groups_of_different_size_is_over_items() -> None:
 def test_a_paired_difference_is_students_and_narrower_where_the_sides_go_together() -> None:
     noise = np.random.default_rng(8).normal(0.5, 0.3, size=400)
     ours, theirs = items((DRAWN + noise)[:, None].tolist()), items(DRAWN[:, None].tolist())
-    found = significance.difference("mean", ours, theirs, 1, "sign")
+    found = significance.estimate_difference("mean", ours, theirs, 1, "sign")
     expected = ttest_rel(DRAWN + noise, DRAWN).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     each = [significance.estimate("mean", side, "") for side in (ours, theirs)]
@@ -162,7 +162,9 @@ def test_a_paired_difference_is_students_and_narrower_where_the_sides_go_togethe
 def test_the_p_value_is_scipys_exact_one(count: int) -> None:
     draw = np.random.default_rng(count)
     ours, theirs = draw.normal(0.6, 1, size=count), draw.normal(0, 1, size=count)
-    found = significance.difference("mean", items(ours[:, None].tolist()), items(theirs[:, None].tolist()), 1, "")
+    found = significance.estimate_difference(
+        "mean", items(ours[:, None].tolist()), items(theirs[:, None].tolist()), 1, ""
+    )
     expected = permutation_test(
         (ours, theirs), lambda a, b: np.mean(a) - np.mean(b), permutation_type="samples", n_resamples=np.inf
     )
@@ -173,7 +175,7 @@ def test_the_p_value_of_many_groups_is_drawn_and_near_the_exact_one() -> None:
     """Of 16 groups there are 65,536 swaps; 10,000 of them are drawn."""
     draw = np.random.default_rng(5)
     ours, theirs = (items(draw.normal(mean, 1, size=16)[:, None].tolist()) for mean in (0.6, 0))
-    found, again = (significance.difference("mean", ours, theirs, 1, "") for _ in range(2))
+    found, again = (significance.estimate_difference("mean", ours, theirs, 1, "") for _ in range(2))
     exact = permutation_test(
         tuple(np.array([row.values[0] for row in side]) for side in (ours, theirs)),
         lambda a, b: np.mean(a) - np.mean(b),
@@ -187,7 +189,7 @@ def test_the_p_value_of_many_groups_is_drawn_and_near_the_exact_one() -> None:
 @pytest.mark.parametrize("groups", [1, 2, 3, 4, 5])
 def test_under_six_groups_nothing_is_significant(groups: int) -> None:
     """All on one side has probability 2 ** (1 - groups) under no difference."""
-    found = significance.difference("mean", items([[1.0]] * groups), items([[0.0]] * groups), 1, "")
+    found = significance.estimate_difference("mean", items([[1.0]] * groups), items([[0.0]] * groups), 1, "")
     assert found.p == 2.0 ** (1 - groups) > 0.05
 
 
@@ -201,8 +203,8 @@ def test_the_p_value_of_a_corpus_score_is_near_sacrebleu_s_approximate_randomiza
         [text.replace(str(draw.choice(text.split())), str(draw.choice(WORDS)), 1) for text in hypotheses]
         for _ in range(2)
     )
-    ours, base = (items(overlap.statistics(kind, side, references, "en")) for side in (one, other))
-    found = significance.difference(kind, ours, base, 1, "")
+    ours, base = (items(overlap.segment_statistics(kind, side, references, "en")) for side in (one, other))
+    found = significance.estimate_difference(kind, ours, base, 1, "")
     named = [("base", other), ("ours", one)]
     _, scores = PairedTest(named, {"x": theirs}, [references], test_type="ar", n_samples=2000)()
     expected = next(results[1].p_value for name, results in scores.items() if name != "System")
@@ -214,7 +216,7 @@ def test_a_ratio_is_over_what_is_decided() -> None:
     rows = items([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [1.0, 1.0]], ["a", "b", "c", "d"])
     found = significance.estimate("ratio", rows, "")
     assert (found.value, found.n, found.groups) == (pytest.approx(2 / 3), 3, 3)
-    assert (found.low, found.high) == significance.wilson(2 / 3, 3)
+    assert (found.low, found.high) == significance.wilson_interval(2 / 3, 3)
     means = items([[0.5, 1.0], [0.0, 0.0], [0.25, 1.0]])
     assert significance.estimate("ratio", means, "").value == 0.375
 
@@ -224,13 +226,13 @@ def test_nothing_decided_is_no_figure() -> None:
     with pytest.raises(ValueError, match=r"^no item decides$"):
         significance.estimate("ratio", rows, "")
     with pytest.raises(ValueError, match=r"^no item decides$"):
-        significance.difference("ratio", other, rows, 1, "")
+        significance.estimate_difference("ratio", other, rows, 1, "")
 
 
 def test_a_ratio_that_one_group_decides_has_a_p_value_of_one() -> None:
     ours = items([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
     theirs = items([[0.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
-    found = significance.difference("ratio", ours, theirs, 1, "")
+    found = significance.estimate_difference("ratio", ours, theirs, 1, "")
     assert (found.value, found.p) == (1.0, 1.0)  # a swap leaves one side without any
     assert found.low <= 1 <= found.high
 
@@ -238,7 +240,7 @@ def test_a_ratio_that_one_group_decides_has_a_p_value_of_one() -> None:
 def test_shares_that_hardly_differ_have_an_interval_with_a_width() -> None:
     """Bonett & Price 2012: one pair more for each side, here 1 and 1 of 42."""
     rows = items([[1.0]] * 20 + [[0.0]] * 20)
-    found = significance.difference("share", rows, rows, 1, "")
+    found = significance.estimate_difference("share", rows, rows, 1, "")
     assert (found.value, found.p) == (0.0, 1.0)
     values = np.array([0.0] * 40 + [1.0, -1.0])
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
@@ -258,13 +260,13 @@ def test_shares_that_hardly_differ_have_an_interval_with_a_width() -> None:
     ],
 )
 def test_holm(p: list[float], adjusted: list[float]) -> None:
-    found = significance.holm(dict(enumerate(p)))
+    found = significance.adjust_holm(dict(enumerate(p)))
     assert [found[place] for place in range(len(p))] == pytest.approx(adjusted)
 
 
 def test_no_difference_is_exactly_none() -> None:
     rows = items([[1.0], [0.0], [1.0]])
-    found = significance.difference("mean", rows, rows[::-1], 1, "")
+    found = significance.estimate_difference("mean", rows, rows[::-1], 1, "")
     assert (found.value, found.low, found.high, found.n, found.p) == (0.0, 0.0, 0.0, 3, 1.0)
 
 
@@ -278,9 +280,9 @@ def test_no_difference_is_exactly_none() -> None:
     ],
     ids=["fewer", "more", "other groups", "none"],
 )
-def test_other_items_are_refused(other: list[Item]) -> None:
+def test_other_items_are_refused(other: list[SampleScore]) -> None:
     with pytest.raises(ValueError, match=r"^a difference is paired over the same items, and these differ$"):
-        significance.difference("mean", items([[1.0], [0.0], [1.0]]), other, 1, "")
+        significance.estimate_difference("mean", items([[1.0], [0.0], [1.0]]), other, 1, "")
 
 
 def test_perplexity_is_over_tokens() -> None:
@@ -308,12 +310,25 @@ def test_corpus_scores_agree_with_sacrebleu_and_the_width_of_its_bootstrap(
     kind: overlap.Kind, theirs: BLEU | CHRF
 ) -> None:
     hypotheses, references = sentences(3)
-    found = significance.estimate(kind, items(overlap.statistics(kind, hypotheses, references, "en")), "")
+    found = significance.estimate(kind, items(overlap.segment_statistics(kind, hypotheses, references, "en")), "")
     expected = theirs.corpus_score(hypotheses, [references], n_bootstrap=1000)
     assert found.value == pytest.approx(expected.score)
     half = float(expected._ci)
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.15)
     assert (found.high + found.low) / 2 == pytest.approx(float(expected._mean), abs=0.3 * half)
+
+
+@pytest.mark.parametrize("kind", ["bleu", "chrf"])
+def test_corpus_scores_of_many_sums_are_those_of_sacrebleu_to_the_bit(kind: overlap.Kind) -> None:
+    """Among them sums of nothing, of an empty answer, and of answers too short for the longest n-grams."""
+    hypotheses, references = sentences(4, 60)
+    rows = overlap.segment_statistics(kind, [*hypotheses, "", "a", "xyz"], [*references, "Sí.", "a", "Sí."], "es")
+    draw = np.random.default_rng(4)
+    sums = np.vstack(
+        [np.array(rows), draw.integers(0, 2, size=(200, len(rows))) @ np.array(rows), np.zeros(len(rows[0]))]
+    )
+    found = significance.KINDS[kind](np.hstack([sums, np.ones((len(sums), 1))]))
+    assert found.tolist() == [overlap.corpus_score(kind, row) for row in sums.tolist()]
 
 
 SAMPLES = 300

@@ -10,29 +10,35 @@ import pytest
 
 from mothertongue import sources
 from mothertongue.errors import BadInput
-from mothertongue.languages import NAMES
 from mothertongue.params import FileConversations, Format, HubConversations, PackageConversations, Raw
-from mothertongue.records import Tally
+from mothertongue.records import RowCounts
 
 VERSION = metadata.version("chatterbot-corpus")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def corpus(name: str = "chatterbot-corpus", version: str = VERSION) -> Raw:
-    return Raw(sources=[PackageConversations(source="package", id=name, revision=version, format="chatterbot")])
+def corpus(name: str = "chatterbot-corpus", version: str = VERSION, *declared: str | None) -> Raw:
+    """One source for each declared language; without one, a source that declares none."""
+    return Raw(
+        sources=[
+            PackageConversations(source="package", id=name, revision=version, format="chatterbot", language=language)
+            for language in declared or (None,)
+        ]
+    )
 
 
 @pytest.mark.parametrize(
     ("language", "opening", "least"), [("es", "¿Qué es la inteligencia artificial?", 240), ("it", "Ciao", 100)]
 )
 def test_the_corpus(tmp_path: Path, language: str, opening: str, least: int) -> None:
-    found, tallies = sources.read(corpus(), language, tmp_path)
+    found, counts = sources.read_sources(corpus(), [language], tmp_path)
     assert len({row.messages[0].content for row in found}) >= least
     assert opening.lower() in {row.messages[0].content.lower() for row in found}
     assert {row.source for row in found} == {"chatterbot-corpus"}
+    assert {row.language for row in found} == {language}
     assert all(row.messages[0].role == "user" for row in found)
     turns = sum(len(row.messages) for row in found)
-    assert tallies == {"chatterbot-corpus": Tally(taken=turns, kept=turns, dropped={})}
+    assert counts == {"chatterbot-corpus": RowCounts(total=turns, kept=turns, dropped={})}
 
 
 @pytest.mark.parametrize(
@@ -43,17 +49,36 @@ def test_the_corpus(tmp_path: Path, language: str, opening: str, least: int) -> 
          " chatterbot-corpus==0.0.1 or pin the other")),
         (corpus("no-such-corpus", "1.0"), "es",
          "params.yaml: revision: package no-such-corpus is not installed; pip install --no-deps no-such-corpus==1.0"),
-        (corpus(), "gl",
-         ("params.yaml: language: chatterbot-corpus has no Galician; take one of bn, de, en, es, fa, fr, he, hi, id,"
-         " it, ja, ko, mr, nl, or, pt, ru, sv, ta, te, th, tr, uk, ur, yo, zh or another source in raw")),
-        (corpus(), "xx",
-         f"params.yaml: language: unknown language 'xx'; take one of {', '.join(NAMES)}"),
     ],
 )  # fmt: skip
-def test_a_corpus_that_is_not_there(tmp_path: Path, raw: Raw, language: str, expected: str) -> None:
+def test_a_corpus_that_is_not_installed(tmp_path: Path, raw: Raw, language: str, expected: str) -> None:
     with pytest.raises(BadInput) as caught:
-        sources.read(raw, language, tmp_path)
+        sources.read_sources(raw, [language], tmp_path)
     assert caught.value.message == expected
+
+
+def test_the_corpus_in_two_languages(tmp_path: Path) -> None:
+    (spanish, one), (italian, two), (both, counts), (turned, _) = (
+        sources.read_sources(corpus(), wanted, tmp_path) for wanted in (["es"], ["it"], ["es", "it"], ["it", "es"])
+    )
+    assert both == spanish + italian
+    assert turned == italian + spanish
+    messages = one["chatterbot-corpus"].total + two["chatterbot-corpus"].total
+    assert counts == {"chatterbot-corpus": RowCounts(total=messages, kept=messages, dropped={})}
+
+
+def test_a_corpus_with_a_declared_language(tmp_path: Path) -> None:
+    found, counts = sources.read_sources(corpus("chatterbot-corpus", VERSION, "it"), ["es", "it"], tmp_path)
+    italian, only = sources.read_sources(corpus(), ["it"], tmp_path)
+    assert found == italian
+    assert counts == {"chatterbot-corpus it": only["chatterbot-corpus"]}
+
+
+def test_two_corpora_with_declared_languages_are_counted_apart(tmp_path: Path) -> None:
+    found, counts = sources.read_sources(corpus("chatterbot-corpus", VERSION, "it", "es"), ["es", "it"], tmp_path)
+    assert list(counts) == ["chatterbot-corpus it", "chatterbot-corpus es"]
+    assert sum(counted.kept for counted in counts.values()) == sum(len(row.messages) for row in found)
+    assert [row.language for row in found] == sorted((row.language for row in found), reverse=True)
 
 
 DIALOGUE = {"messages": [{"role": "user", "content": "Hola"}, {"role": "assistant", "content": "Buenas"}]}
@@ -66,12 +91,12 @@ TREE = {"prompt": {**MESSAGES[0], "replies": [{**row, "replies": []} for row in 
 FORMATS = {"messages": [DIALOGUE], "oasst_messages": MESSAGES, "oasst_trees": [TREE]}
 
 
-def file(name: str, form: str) -> FileConversations:
-    return FileConversations.model_validate({"source": "file", "id": name, "format": form})
+def file(name: str, form: str, **other: str) -> FileConversations:
+    return FileConversations.model_validate({"source": "file", "id": name, "format": form, **other})
 
 
 @pytest.mark.parametrize(
-    ("chosen", "said", "dropped"),
+    ("chosen", "expected", "dropped"),
     [
         ({}, ["d"], {"outranked": 1}),
         ({"replies": "best"}, ["d"], {"outranked": 1}),
@@ -80,7 +105,7 @@ def file(name: str, form: str) -> FileConversations:
 )
 @pytest.mark.parametrize("form", ["oasst_messages", "oasst_trees"])
 def test_the_best_reply_is_followed_unless_all_are_asked_for(
-    tmp_path: Path, form: str, chosen: dict[str, str], said: list[str], dropped: dict[str, int]
+    tmp_path: Path, form: str, chosen: dict[str, str], expected: list[str], dropped: dict[str, int]
 ) -> None:
     root = {"message_id": "A", "parent_id": None, "role": "prompter", "text": "a"}
     replies: list[dict[str, object]] = [
@@ -94,31 +119,31 @@ def test_the_best_reply_is_followed_unless_all_are_asked_for(
     )
     write(tmp_path / "mine.jsonl", list(rows))
     source = FileConversations.model_validate({"source": "file", "id": "mine.jsonl", "format": form, **chosen})
-    found, tallies = sources.read(Raw(sources=[source]), "es", tmp_path)
-    assert [row.messages[-1].content for row in found] == said
-    assert tallies["mine.jsonl"].dropped == dropped
+    found, counts = sources.read_sources(Raw(sources=[source]), ["es"], tmp_path)
+    assert [row.messages[-1].content for row in found] == expected
+    assert counts["mine.jsonl"].dropped == dropped
 
 
 def write(path: Path, rows: list[object]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def test_a_source_that_holds_nothing_is_named(tmp_path: Path) -> None:
+def test_a_source_without_a_message_is_named(tmp_path: Path) -> None:
     write(tmp_path / "mine.jsonl", [])
     with pytest.raises(BadInput) as caught:
-        sources.read(Raw(sources=[file("mine.jsonl", "messages")]), "es", tmp_path)
-    assert caught.value.message == ("params.yaml: raw.sources: mine.jsonl: holds no message; fill it, or take it out")
+        sources.read_sources(Raw(sources=[file("mine.jsonl", "messages")]), ["es"], tmp_path)
+    assert caught.value.message == ("params.yaml: raw.sources: mine.jsonl: has no message; add some, or take it out")
 
 
 def test_files_of_every_format_together(tmp_path: Path) -> None:
     for form, rows in FORMATS.items():
         write(tmp_path / f"{form}.jsonl", rows)
     raw = Raw(sources=[file(f"{form}.jsonl", form) for form in FORMATS])
-    found, tallies = sources.read(raw, "es", tmp_path)
+    found, counts = sources.read_sources(raw, ["es"], tmp_path)
     assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"]] * 3
     assert [row.source for row in found] == [f"{form}.jsonl" for form in FORMATS]
     assert len({row.id for row in found}) == 3
-    assert {name: str(tally) for name, tally in tallies.items()} == {
+    assert {name: str(counted) for name, counted in counts.items()} == {
         "messages.jsonl": "2 of 2",
         "oasst_messages.jsonl": "2 of 3 (dropped: deleted 1)",
         "oasst_trees.jsonl": "2 of 3 (dropped: deleted 1)",
@@ -126,10 +151,37 @@ def test_files_of_every_format_together(tmp_path: Path) -> None:
     assert set(FORMATS) == set(get_args(Format))
 
 
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("declared", "expected"), [({"language": "it"}, "it"), ({}, "es")])
+def test_the_declared_language_of_a_file(tmp_path: Path, form: str, declared: dict[str, str], expected: str) -> None:
+    write(tmp_path / "mine.jsonl", FORMATS[form])
+    wanted = ["es", "it"] if declared else ["es"]
+    found, _ = sources.read_sources(Raw(sources=[file("mine.jsonl", form, **declared)]), wanted, tmp_path)
+    assert [row.language for row in found] == [expected]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_without_a_language_among_several(tmp_path: Path, form: str) -> None:
+    write(tmp_path / "mine.jsonl", FORMATS[form])
+    with pytest.raises(BadInput) as caught:
+        sources.read_sources(Raw(sources=[file("mine.jsonl", form)]), ["es", "it"], tmp_path)
+    assert caught.value.message == (
+        f"{tmp_path}/mine.jsonl:1: no language, and params.yaml has es, it; add one to the row, or to its source"
+    )
+
+
+def test_rows_of_a_file_in_several_languages(tmp_path: Path) -> None:
+    write(tmp_path / "mine.jsonl", [DIALOGUE | {"language": code} for code in ("pt-BR", "es", "fr", "pt")])
+    raw = Raw(sources=[file("mine.jsonl", "messages")])
+    found, counts = sources.read_sources(raw, ["es", "pt"], tmp_path)
+    assert [row.language for row in found] == ["pt", "es", "pt"]
+    assert counts == {"mine.jsonl": RowCounts(total=8, kept=6, dropped={"other_language": 2})}
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ('{"messages": [}\n', ":1: not JSON (Expecting value at character 15); mend or delete the line"),
+        ('{"messages": [}\n', ":1: not JSON (Expecting value at character 15); fix or delete the line"),
         (f'{json.dumps(DIALOGUE)}\n{{"messages": []}}\n',
          ":2: messages: empty conversation; add a message or delete the line"),
         (None, ": cannot be read (No such file or directory); put it there, or run the stage that makes it"),
@@ -140,7 +192,7 @@ def test_a_bad_file_is_named(tmp_path: Path, content: str | None, expected: str)
     if content:
         path.write_text(content, encoding="utf-8")
     with pytest.raises(BadInput) as caught:
-        sources.read(Raw(sources=[file("mine.jsonl", "messages")]), "es", tmp_path)
+        sources.read_sources(Raw(sources=[file("mine.jsonl", "messages")]), ["es"], tmp_path)
     assert caught.value.message == f"{path}{expected}"
 
 
@@ -149,7 +201,7 @@ def test_a_chain_of_replies_too_deep_to_follow(tmp_path: Path) -> None:
     rows = [{"message_id": str(n), "parent_id": str(n - 1) if n else None, **message} for n in range(5000)]
     write(tmp_path / "deep.jsonl", rows)
     with pytest.raises(BadInput) as caught:
-        sources.read(Raw(sources=[file("deep.jsonl", "oasst_messages")]), "es", tmp_path)
+        sources.read_sources(Raw(sources=[file("deep.jsonl", "oasst_messages")]), ["es"], tmp_path)
     assert caught.value.message == "deep.jsonl: a chain of replies goes too deep to follow; cut it into several"
 
 
@@ -172,23 +224,38 @@ def hub_raw(folder: Path, *splits: str) -> Raw:
 
 
 def test_splits_of_a_data_set(hub: Path) -> None:
-    found, tallies = sources.read(hub_raw(hub, "train", "test"), "es", hub)
+    found, counts = sources.read_sources(hub_raw(hub, "train", "test"), ["es"], hub)
     assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"], ["Hola"], ["Hola", "Buenas"]]
-    assert {name: str(tally) for name, tally in tallies.items()} == {f"{hub} train": "3 of 3", f"{hub} test": "2 of 2"}
+    assert {name: str(counted) for name, counted in counts.items()} == {
+        f"{hub} train": "3 of 3",
+        f"{hub} test": "2 of 2",
+    }
 
 
 def test_a_bad_row_of_a_data_set_is_named(hub: Path) -> None:
     write(hub / "train.jsonl", [DIALOGUE, {"messages": []}])
     with pytest.raises(BadInput) as caught:
-        sources.read(hub_raw(hub, "train"), "es", hub)
+        sources.read_sources(hub_raw(hub, "train"), ["es"], hub)
     assert caught.value.message == f"{hub}: row 2: messages: empty conversation; add a message or delete the line"
 
 
 def test_a_split_that_is_not_there(hub: Path) -> None:
     with pytest.raises(BadInput) as caught:
-        sources.read(hub_raw(hub, "trian"), "es", hub)
-    said = re.sub(r"\['\w+', '\w+'\]", "[...]", caught.value.message)
-    assert said == (
+        sources.read_sources(hub_raw(hub, "trian"), ["es"], hub)
+    text = re.sub(r"\['\w+', '\w+'\]", "[...]", caught.value.message)
+    assert text == (
         f'params.yaml: raw.sources: {hub} at {COMMIT}: Unknown split "trian". Should be one of [...].;'
-        " mend id, revision or split"
+        " correct id, revision or split"
+    )
+
+
+def test_the_declared_language_of_a_data_set(hub: Path) -> None:
+    raw = hub_raw(hub, "train", "test")
+    source = raw.sources[0].model_copy(update={"language": "it"})
+    found, _ = sources.read_sources(Raw(sources=[source, *raw.sources[1:]]), ["it"], hub)
+    assert [row.language for row in found] == ["it", "it", "it"]
+    with pytest.raises(BadInput) as caught:
+        sources.read_sources(raw, ["es", "it"], hub)
+    assert caught.value.message == (
+        f"{hub}: row 1: no language, and params.yaml has es, it; add one to the row, or to its source"
     )

@@ -1,6 +1,7 @@
-"""The stages without a model, from outside: data out, and the whole message of one bad row."""
+"""The stages without a model, as they are run: what they write and print, and the whole message of a mistake."""
 
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -13,9 +14,15 @@ from click.testing import CliRunner, Result
 from conftest import PARAMS
 from project import ROOT
 
-from mothertongue import languages, params
-from mothertongue.records import Answer, Conversation, Pair, Thread, Verdict, read_rows, reference_answer, write_rows
-from stages import adapter, base, filtered, generated, merged, metrics, pairs, raw, report, scored, threads
+from mothertongue import check, languages, sampling, significance
+from mothertongue.chat import Chat
+from mothertongue.measurements import SampleScore
+from mothertongue.origin import Origin, read_origin
+from mothertongue.records import Answer, Conversation, Pair, Thread, reference_answer
+from mothertongue.rows import read_rows, write_json, write_rows
+from mothertongue.store import Store
+from mothertongue.verdicts import Verdict
+from stages import adapter, filtered, generated, merged, metrics, models, pairs, quantized, raw, report, scored, threads
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -25,14 +32,14 @@ def run(stage: click.Command, *arguments: str) -> Result:
 
 
 def refused(stage: click.Command, *arguments: str) -> str:
-    """What a stage says that stops at bad input: one line, exit code 1, no traceback."""
+    """The output of a stage that stops at bad input: one line, exit code 1, no traceback."""
     result = run(stage, *arguments)
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
     assert result.stdout == ""
-    said = result.stderr.removesuffix("\n")
-    assert "\n" not in said
-    return said
+    printed = result.stderr.removesuffix("\n")
+    assert "\n" not in printed
+    return printed
 
 
 def lines(path: str, rows: list[Any]) -> None:
@@ -40,16 +47,13 @@ def lines(path: str, rows: list[Any]) -> None:
     Path(path).write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
 
 
-def told(path: str) -> Any:
+def read_json(path: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def dialogue(*turns: str) -> dict[str, Any]:
-    return {
-        "messages": [
-            {"role": "assistant" if place % 2 else "user", "content": turn} for place, turn in enumerate(turns)
-        ]
-    }
+def dialogue(*turns: str, language: str | None = None) -> dict[str, Any]:
+    messages = [{"role": "assistant" if place % 2 else "user", "content": turn} for place, turn in enumerate(turns)]
+    return {"messages": messages} | ({"language": language} if language else {})
 
 
 GOOD = [
@@ -61,15 +65,18 @@ GOOD = [
 BAD = [dialogue("Do you speak English?", "Yes, of course I can speak English with you."), dialogue("Hola", "Sí")]
 
 
+CHAIN = (
+    (raw.main, ("data/sources", "data/raw.jsonl", "metrics/raw.json")),
+    (filtered.main, ("data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")),
+    (threads.main, ("data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json")),
+)
+
+
 def until_threads() -> None:
     """raw, filtered and threads, one after the other."""
     assert Path.cwd() != ROOT, "these tests write where they are run"
     lines("data/sources/dialogues.jsonl", GOOD + BAD)
-    for stage, arguments in (
-        (raw.main, ("data/sources", "data/raw.jsonl", "metrics/raw.json")),
-        (filtered.main, ("data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")),
-        (threads.main, ("data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json")),
-    ):
+    for stage, arguments in CHAIN:
         result = run(stage, *arguments)
         assert result.exit_code == 0, result.output
 
@@ -78,12 +85,12 @@ def test_from_sources_to_threads() -> None:
     until_threads()
     rows = read_rows(Path("data/raw.jsonl"), Conversation)
     assert [row.id for row in rows] == sorted(row.id for row in rows)
-    assert told("metrics/raw.json") == {"dialogues.jsonl": {"dropped": {}, "kept": 14, "taken": 14}}
+    assert read_json("metrics/raw.json") == {"dialogues.jsonl": {"dropped": {}, "kept": 14, "total": 14}}
     kept = read_rows(Path("data/filtered.jsonl"), Conversation)
     openings = {row.messages[0].content for row in kept}
     assert openings == {row["messages"][0]["content"] for row in GOOD}
-    counts = told("metrics/filtered.json")
-    assert (counts.pop("taken"), counts.pop("kept")) == (6, 4)
+    counts = read_json("metrics/filtered.json")
+    assert (counts.pop("total"), counts.pop("kept")) == (6, 4)
     assert {reason: count for reason, count in counts["dropped"].items() if count} == {
         "other_language": 1,
         "too_short": 1,
@@ -96,24 +103,71 @@ def test_from_sources_to_threads() -> None:
         "Son las tres de la tarde.",
         "No la he visto hoy por aquí.",
     }
-    counts = told("metrics/threads.json")
-    assert (counts["taken"], counts["kept"], counts["splits"]) == (5, 5, {"test": 1, "train": 3, "validation": 1})
+    counts = read_json("metrics/threads.json")
+    assert (counts["total"], counts["kept"], counts["splits"]) == (
+        5,
+        5,
+        {"es": {"test": 1, "train": 3, "validation": 1}},
+    )
 
 
-def test_what_the_stages_say() -> None:
+def test_what_the_stages_print() -> None:
     until_threads()
-    said = [
-        run(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json").output,
-        run(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json").output,
-        run(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json").output,
-    ]
-    assert said[:2] == [
+    assert [run(stage, *arguments).output for stage, arguments in CHAIN] == [
         "dialogues.jsonl: messages 14 of 14\ndata/raw.jsonl: 6 conversations\n",
         "data/filtered.jsonl: conversations 4 of 6 (dropped: other_language 1, too_short 1)\n",
+        "data/threads.jsonl: answers 5 of 5; es test 1, train 3, validation 1\n",
     ]
-    splits = told("metrics/threads.json")["splits"]
-    shares = ", ".join(f"{split} {count}" for split, count in splits.items())
-    assert said[2] == f"data/threads.jsonl: answers 5 of 5; {shares}\n"
+
+
+ITALIAN = [
+    dialogue("Dove si trova la biblioteca?", "È nella piazza principale, vicino al museo.", language="it"),
+    dialogue("Che ore sono a Roma?", "Sono le tre del pomeriggio.", language="it-IT"),
+    dialogue("Come si chiama il tuo gatto?", "Il mio gatto si chiama Pippo.", language="it"),
+]  # train, test, validation
+TWO = PARAMS.replace('languages: ["es"]', 'languages: ["es", "it"]')
+
+
+def test_two_languages_from_sources_to_threads() -> None:
+    Path("params.yaml").write_text(TWO, encoding="utf-8")
+    spanish = [row | {"language": "es"} for row in GOOD]
+    other = dialogue("Wo ist der Hund?", "Der Hund ist jetzt im Garten.", language="de")
+    # Italian that is labelled as Spanish: the filter is by the language of the row
+    wrong = dialogue("Chi ha aperto la porta?", "L'ha aperta mia sorella stamattina.", language="es")
+    lines("data/sources/dialogues.jsonl", [*spanish, *ITALIAN, other, wrong])
+    assert [run(stage, *arguments).output for stage, arguments in CHAIN] == [
+        "dialogues.jsonl: messages 18 of 20 (dropped: other_language 2)\ndata/raw.jsonl: 8 conversations\n",
+        "data/filtered.jsonl: conversations 7 of 8 (dropped: other_language 1)\n",
+        ("data/threads.jsonl: answers 8 of 8; es test 1, train 3, validation 1; it test 1, train 1, validation 1\n"),
+    ]
+    assert read_json("metrics/threads.json")["splits"] == {
+        "es": {"test": 1, "train": 3, "validation": 1},
+        "it": {"test": 1, "train": 1, "validation": 1},
+    }
+    rows = read_rows(Path("data/threads.jsonl"), Thread)
+    assert {row.reference for row in rows if row.language == "it"} == {row["messages"][1]["content"] for row in ITALIAN}
+
+
+def test_a_row_without_a_language_among_several_is_refused() -> None:
+    Path("params.yaml").write_text(TWO, encoding="utf-8")
+    lines("data/sources/dialogues.jsonl", [*ITALIAN, *GOOD])
+    assert refused(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json") == (
+        "Error: data/sources/dialogues.jsonl:4: no language, and params.yaml has es, it; add one to the row, or"
+        " to its source"
+    )
+    assert not Path("data/raw.jsonl").exists()
+
+
+def test_a_language_without_threads_of_a_split_is_refused() -> None:
+    Path("params.yaml").write_text(TWO, encoding="utf-8")
+    lines("data/sources/dialogues.jsonl", [*(row | {"language": "es"} for row in GOOD), *ITALIAN[:2]])
+    for stage, arguments in CHAIN[:2]:
+        assert run(stage, *arguments).exit_code == 0
+    assert refused(threads.main, *CHAIN[2][1]) == (
+        "Error: data/filtered.jsonl: no thread of split validation in 'it' (7 of 7); add conversations, or loosen"
+        " section `filtered`"
+    )
+    assert not Path("data/threads.jsonl").exists()
 
 
 def test_the_same_rows_give_the_same_bytes() -> None:
@@ -123,28 +177,25 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     shutil.copyfile("data/sources/dialogues.jsonl", "kept")
     shutil.rmtree("data")
     lines("data/sources/dialogues.jsonl", [json.loads(line) for line in Path("kept").read_text().splitlines()][::-1])
-    for stage, *arguments in (
-        (raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json"),
-        (filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json"),
-        (threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json"),
-    ):
+    for stage, arguments in CHAIN:
         run(stage, *arguments)
     assert [path.read_bytes() for path in outs] == before
 
 
+FORMATS = {"messages": "format: messages", "oasst_messages": "format: oasst_messages, replies: best"}
 MESSAGE = {"message_id": "a", "parent_id": None, "role": "prompter", "text": "Hola"}
 
 
 @pytest.mark.parametrize(
     ("form", "content", "expected"),
     [
-        ("messages", b'{"messages": [\n', "1: not JSON (Expecting value at character 15); mend or delete the line"),
+        ("messages", b'{"messages": [\n', "1: not JSON (Expecting value at character 15); fix or delete the line"),
         ("messages", b'{"messages": [{"role": "user", "content": "\xf1"}]}\n',
          "1: not UTF-8 (byte 0xf1 at position 44); save the file as UTF-8"),
         ("messages", b'{"dialogue": []}\n', "1: messages: missing; add it"),
         ("messages", b'{"messages": []}\n', "1: messages: empty conversation; add a message or delete the line"),
         ("messages", b'{"messages": [{"role": "bot", "content": "Hola"}]}\n',
-         "1: messages.0.role: input should be 'system', 'user' or 'assistant', got \"bot\"; mend the row"),
+         "1: messages.0.role: input should be 'system', 'user' or 'assistant', got \"bot\"; fix the row"),
         ("oasst_messages", json.dumps(MESSAGE | {"parent_id": "z"}).encode(),
          "1: parent_id: orphan, no message 'z' in this file; add the parent or delete the row"),
         ("oasst_messages", json.dumps(MESSAGE | {"parent_id": "a"}).encode(),
@@ -154,10 +205,10 @@ MESSAGE = {"message_id": "a", "parent_id": None, "role": "prompter", "text": "Ho
 def test_raw_refuses(form: str, content: bytes, expected: str) -> None:
     until_threads()
     before = Path("data/raw.jsonl").read_bytes()
-    Path("params.yaml").write_text(PARAMS.replace("format: messages", f"format: {form}"), encoding="utf-8")
+    Path("params.yaml").write_text(PARAMS.replace("format: messages", FORMATS[form]), encoding="utf-8")
     Path("data/sources/dialogues.jsonl").write_bytes(content)
-    said = refused(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
-    assert said == f"Error: data/sources/dialogues.jsonl:{expected}"
+    printed = refused(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
+    assert printed == f"Error: data/sources/dialogues.jsonl:{expected}"
     assert Path("data/raw.jsonl").read_bytes() == before
 
 
@@ -165,10 +216,10 @@ def test_raw_refuses(form: str, content: bytes, expected: str) -> None:
     ("stage", "arguments", "source", "row", "expected"),
     [
         (filtered.main, ("data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json"), "data/raw.jsonl",
-         {"id": "a", "source": "s"}, "messages: missing; add it"),
+         {"id": "a", "source": "s", "language": "es"}, "messages: missing; add it"),
         (threads.main, ("data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json"), "data/filtered.jsonl",
-         {"id": "a", "source": "s", "messages": []},
-         "messages: list should have at least 1 item after validation, not 0, got []; mend the row"),
+         {"id": "a", "source": "s", "language": "es", "messages": []},
+         "messages: list should have at least 1 item after validation, not 0, got []; fix the row"),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_refused(
@@ -194,9 +245,9 @@ def test_a_full_disk(out: str) -> None:
     before = Path(out).read_bytes()
     place = Path(out)
     place.with_name(f".{place.name}.partial").symlink_to("/dev/full")
-    said = refused(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
-    why = "cannot be written (No space left on device); make room or mend the folder and run again"
-    assert said == f"Error: {out}: {why}"
+    printed = refused(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
+    why = "cannot be written (No space left on device); free some space or fix the folder, and run again"
+    assert printed == f"Error: {out}: {why}"
     assert Path(out).read_bytes() == before
     assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []
 
@@ -204,12 +255,12 @@ def test_a_full_disk(out: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("min_words: 2", "min_words: 2.5", "14: filtered.min_words: input should be a valid integer, got 2.5"),
-        ("  min_words: 2\n", "", "12: filtered.min_words: missing; add it"),
+        ("min_words: 2", "min_words: 2.5", "17: filtered.min_words: input should be a valid integer, got 2.5"),
+        ("  min_words: 2\n", "", "15: filtered.min_words: missing; add it"),
         ("min_words: 2", "min_word: 2\n  min_words: 2",
-         "14: filtered.min_word: unknown parameter; remove it or mend its name"),
+         "17: filtered.min_word: unknown parameter; remove it or fix its name"),
         ("min_letters: 0.5", "min_letters: 50",
-         "16: filtered.min_letters: input should be less than or equal to 1, got 50"),
+         "19: filtered.min_letters: input should be less than or equal to 1, got 50"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_another_section_stops_every_stage(old: str, new: str, expected: str) -> None:
@@ -229,13 +280,9 @@ def test_an_unknown_language() -> None:
     until_threads()
     before = [Path(f"data/{name}.jsonl").read_bytes() for name in ("raw", "filtered")]
     Path("params.yaml").write_text(PARAMS.replace('"es"', '"xx"'), encoding="utf-8")
-    for stage, *arguments in (
-        (raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json"),
-        (filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json"),
-    ):
-        known = ", ".join(sorted(languages.NAMES))
+    for stage, arguments in CHAIN[:2]:
         assert refused(stage, *arguments) == (
-            f"Error: params.yaml: language: unknown language 'xx'; take one of {known}"
+            f"Error: params.yaml:1: languages.0: unknown language 'xx'; take one of {', '.join(languages.NAMES)}"
         )
     assert [Path(f"data/{name}.jsonl").read_bytes() for name in ("raw", "filtered")] == before
 
@@ -246,26 +293,49 @@ def test_a_split_without_threads(count: int, split: str, threads_: int) -> None:
     run(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
     run(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")
     assert refused(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json") == (
-        f"Error: data/filtered.jsonl: no thread of split {split} ({threads_} of {threads_});"
-        " add conversations or loosen filtered"
+        f"Error: data/filtered.jsonl: no thread of split {split} in 'es' ({threads_} of {threads_});"
+        " add conversations, or loosen section `filtered`"
     )
     assert not Path("data/threads.jsonl").exists()
 
 
+# What `make repro` does first.
+
+
+@pytest.fixture
+def pipeline(workplace: Path) -> Path:
+    """The project's dvc.yaml beside params.yaml."""
+    return Path(shutil.copyfile(ROOT / "dvc.yaml", workplace / "dvc.yaml"))
+
+
+UNKNOWN = "unknown parameter; remove it or fix its name"
+WRONG_WORD = f"""\
+Error: params.yaml:15: filtered.min_words: missing; add it
+params.yaml:17: filtered.min_word: {UNKNOWN}
+"""
+WRONG_SECTION = f"""\
+Error: params.yaml:1: metrics: missing; add it
+params.yaml:{1 + PARAMS.splitlines().index("metrics:")}: metric: {UNKNOWN}
+"""
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "code", "said"),
+    ("old", "new", "expected"),
     [
-        ("min_words: 2", "min_words: 2", 0, ""),
-        ("min_words: 2", "min_word: 2", 1, "14: filtered.min_word"),
-        ("metrics:\n", "metric:\n", 1, "1: metrics: missing; add it\nparams.yaml:"),
+        ("min_words: 2", "min_words: 2", ""),
+        ("min_words: 2", "min_word: 2", WRONG_WORD),
+        ("metrics:\n", "metric:\n", WRONG_SECTION),
     ],
 )
-def test_make_repro_asks_of_params_first(old: str, new: str, code: int, said: str) -> None:
+@pytest.mark.usefixtures("pipeline")
+def test_params_are_checked_first(old: str, new: str, expected: str) -> None:
     Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
-    result = run(params.main)
-    assert result.exit_code == code
-    assert said in result.stderr
-    assert "python -m mothertongue.params\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    result = run(check.main)
+    assert (result.exit_code, result.stdout, result.stderr) == (1 if expected else 0, "", expected)
+    assert "python -m mothertongue.check\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+# Models.
 
 
 def test_a_model_without_safetensors() -> None:
@@ -273,18 +343,79 @@ def test_a_model_without_safetensors() -> None:
     Path("toy/pytorch_model.bin").write_bytes(b"pickle")
     Path("models/base").mkdir(parents=True)
     Path("models/base/model.safetensors").write_bytes(b"previous")
-    assert refused(base.main, "models/base") == (
+    assert refused(models.main, "base", "models/base") == (
         "Error: toy: no *.safetensors file; convert the weights to safetensors first"
     )
     assert Path("models/base/model.safetensors").read_bytes() == b"previous"
 
 
-def test_a_folder_is_the_base() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_in_a_folder(dtype: str) -> None:
+    changed = PARAMS.replace("id: toy, dtype: float32", f"id: toy, dtype: {dtype}")
+    Path("params.yaml").write_text(changed, encoding="utf-8")
     Path("toy").mkdir()
     header = b'{"x":{"dtype":"U8","shape":[2000000],"data_offsets":[0,2000000]}}'
     Path("toy/model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"x" * 2_000_000)
-    result = run(base.main, "models/base")
-    assert (result.exit_code, result.output) == (0, "models/base: toy, 2 MB, to compute in float32\n")
+    result = run(models.main, "base", "models/base")
+    assert (result.exit_code, result.output) == (0, f"models/base: toy, 2 MB, computes in {dtype}\n")
+    assert read_json("models/base/origin.json") == {"source": "folder", "id": "toy", "revision": None, "dtype": dtype}
+    assert read_origin(Path("models/base")) == Origin(source="folder", id="toy", revision=None, dtype=dtype)  # type: ignore[arg-type]
+
+
+# Verdicts, from a model that gives every answer the same score.
+
+
+def test_scored_in_two_languages(monkeypatch: pytest.MonkeyPatch, chat: Chat) -> None:
+    class Model:
+        def __init__(self, folder: Path, engine: str, store: Store) -> None:
+            assert (folder, engine, store.path) == (Path("models/base"), "transformers", Path("store/samples.sqlite"))
+            self.folder, self.chat, self.identity = folder, chat, {"weights": "w"}
+
+        def next_token_logprobs(self, requests: Any, label: str) -> list[list[float]]:
+            assert label == "scored rubric"
+            asked.extend(chat.tokenizer.decode(request.prompt) for request in requests)
+            return [[-math.inf] * 3 + [0.0, -math.inf] for _ in requests]
+
+    asked: list[str] = []
+    monkeypatch.setattr(sampling, "Model", Model)
+    monkeypatch.setenv("MOTHERTONGUE_STORE", "store")
+    Path("params.yaml").write_text(TWO, encoding="utf-8")
+    lines("data/sources/dialogues.jsonl", [*(row | {"language": "es"} for row in GOOD), *ITALIAN])
+    for stage, arguments in CHAIN:
+        assert run(stage, *arguments).exit_code == 0
+    rows = read_rows(Path("data/threads.jsonl"), Thread)
+    for generator in ("plain", "other"):
+        answers = [
+            Answer(id=f"{generator}-{row.id}", thread=row.id, generator=generator, index=0, text="No lo sé.", tokens=4,
+                   finish="stop")
+            for row in rows
+        ]  # fmt: skip
+        write_rows(Path(f"data/generated/{generator}.jsonl"), answers)
+    result = run(
+        scored.main, "rubric", "data/threads.jsonl", "data/generated", "models/base", "data/scored/rubric.jsonl",
+        "metrics/scored/rubric.json",
+    )  # fmt: skip
+    assert (result.exit_code, result.output) == (0, "data/scored/rubric.jsonl: scores 24 of 24\n")
+    verdicts = read_rows(Path("data/scored/rubric.jsonl"), Verdict)
+    assert {row.answer for row in verdicts} == {
+        *(reference_answer(row).id for row in rows),
+        *(f"{name}-{row.id}" for name in ("plain", "other") for row in rows),
+    }
+    assert {(row.judge, row.outcome, row.score) for row in verdicts} == {("rubric", "score", 4.0)}
+    begun = Counter(prompt.rpartition("assistant\n")[2] for prompt in asked)
+    assert begun == {"Puntuación: ": 15, "Punteggio: ": 9}
+    written = read_json("metrics/scored/rubric.json")
+    assert written["verdicts"] == {"total": 24, "kept": 24, "dropped": {"unparsed": 0, "error": 0}}
+    parts = {"all": written["accuracy"], **written["languages"]}
+    assert {code: {name: row["samples"] for name, row in part.items()} for code, part in parts.items()} == {
+        "all": {"other": 6, "plain": 6}, "es": {"other": 4, "plain": 4}, "it": {"other": 2, "plain": 2}
+    }  # fmt: skip
+    figures = written["languages"]["it"]["plain"]["figures"]
+    assert {name: figure["value"] for name, figure in figures.items()} == {
+        "expert": 4.0, "sample": 4.0, "judge": 0.5, "longer": 1.0, "language": 1.0
+    }  # fmt: skip
+    assert json.loads(figures["judge"]["signature"])["languages"] == ["it"]
+    assert json.loads(written["accuracy"]["plain"]["figures"]["judge"]["signature"])["languages"] == ["es", "it"]
 
 
 # Pairs, from what generators and judges wrote.
@@ -299,7 +430,7 @@ def judged(workplace: Path) -> list[Thread]:
     rows = read_rows(workplace / "data/threads.jsonl", Thread)
     verdicts = [
         Verdict(id=f"v-{row.id}", thread=row.id, answer=reference_answer(row).id, judge="second", outcome="score",
-                score=100.0, mass=None)
+                score=100.0, label_mass=None)
         for row in rows
     ]  # fmt: skip
     for generator in ("plain", "other"):
@@ -313,7 +444,7 @@ def judged(workplace: Path) -> list[Thread]:
         outcome = "score" if place else "unparsed"
         verdicts.append(
             Verdict(id=f"w-{row.id}", thread=row.id, answer=f"plain-{row.id}", judge="second", outcome=outcome,
-                    score=12.5 if place else None, mass=None)
+                    score=12.5 if place else None, label_mass=None)
         )  # fmt: skip
     write_rows(Path("data/scored/second.jsonl"), verdicts)
     write_rows(Path("data/scored/rubric.jsonl"), [])
@@ -327,8 +458,8 @@ def test_pairs(judged: list[Thread]) -> None:
         "reference_over_plain: 4 of 5 (dropped: no_verdict 1)\ndata/pairs.jsonl: 4 pairs\n",
     )
     found = read_rows(Path("data/pairs.jsonl"), Pair)
-    assert {(p.thread, p.split, p.chosen.text, p.rejected.text) for p in found} == {
-        (row.id, row.split, row.reference, "No lo sé.") for row in judged[1:]
+    assert {(p.thread, p.language, p.split, p.sides[0][0], p.sides[1][0]) for p in found} == {
+        (row.id, "es", row.split, row.reference, "No lo sé.") for row in judged[1:]
     }
     dropped = {
         "cut": 0,
@@ -340,9 +471,9 @@ def test_pairs(judged: list[Thread]) -> None:
         "tie": 0,
         "wrong_language": 0,
     }
-    counts = told("metrics/pairs.json")["reference_over_plain"]
+    counts = read_json("metrics/pairs.json")["reference_over_plain"]
     splits = counts.pop("splits")
-    assert counts == {"dropped": dropped, "kept": 4, "taken": 5}
+    assert counts == {"dropped": dropped, "kept": 4, "total": 5, "languages": {"es": 4}}
     assert Counter({split: of["pairs"] for split, of in splits.items()}) == Counter(row.split for row in judged[1:])
     assert {(of["cut_rejected"], of["share"]) for of in splits.values()} == {(0, 0)}
 
@@ -355,7 +486,7 @@ def test_pairs_of_which_too_many_were_cut(judged: list[Thread]) -> None:
         [row.model_copy(update={"finish": "length"}) if row.id in cut else row for row in answers],
     )
     assert run(pairs.main, *PAIRS).exit_code == 0  # the first has no verdict, and of four two may be cut
-    splits = told("metrics/pairs.json")["reference_over_plain"]["splits"]
+    splits = read_json("metrics/pairs.json")["reference_over_plain"]["splits"]
     assert sum(of["cut_rejected"] for of in splits.values()) == 2
     before = Path("data/pairs.jsonl").read_bytes(), Path("metrics/pairs.json").read_bytes()
     Path("params.yaml").write_text(PARAMS.replace("max_cut_rejected: 0.5", "max_cut_rejected: 0.4"), encoding="utf-8")
@@ -370,16 +501,16 @@ def test_pairs_of_which_too_many_were_cut(judged: list[Thread]) -> None:
     ("path", "row", "expected"),
     [
         ("data/scored/second.jsonl", {"id": "a", "thread": "t", "answer": "w", "judge": "j", "outcome": "tie",
-                                    "score": None, "mass": None},
-         "outcome: input should be 'score', 'unparsed' or 'error', got \"tie\"; mend the row"),
+                                    "score": None, "label_mass": None},
+         "outcome: input should be 'score', 'unparsed' or 'error', got \"tie\"; fix the row"),
         ("data/scored/rubric.jsonl", {"id": "a", "thread": "t", "answer": "w", "judge": "j", "outcome": "score",
-                                      "mass": None}, "score: missing; add it"),
+                                      "label_mass": None}, "score: missing; add it"),
         ("data/generated/plain.jsonl", {"id": "a", "thread": "t", "generator": "plain", "index": "0", "text": "",
                                         "tokens": 1, "finish": "stop"},
-         'index: input should be a valid integer, got "0"; mend the row'),
-        ("data/threads.jsonl", {"id": "a", "conversation": "c", "group": "g", "split": "dev",
+         'index: input should be a valid integer, got "0"; fix the row'),
+        ("data/threads.jsonl", {"id": "a", "conversation": "c", "language": "es", "group": "g", "split": "dev",
                                 "prompt": [], "reference": ""},
-         "split: input should be 'train', 'validation' or 'test', got \"dev\"; mend the row"),
+         "split: input should be 'train', 'validation' or 'test', got \"dev\"; fix the row"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("judged")
@@ -402,15 +533,23 @@ def test_pairs_without_a_generators_answers() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("stage", "arguments", "expected"),
+    [
+        (models.main, "none out", "models: no 'none'; take one of base, elsewhere"),
+        (generated.main, "none data/threads.jsonl toy out.jsonl", "generated: no 'none'; take one of other, plain"),
+        (scored.main, "none data/threads.jsonl data/generated toy out.jsonl report.json",
+         "scored: no 'none'; take one of rubric, second"),
+        (adapter.main, "none toy data/pairs.jsonl out report.json curves", "adapter: no 'none'; take one of dpo"),
+        (quantized.main, "none toy out report.json", "quantized: no 'none'; take one of int8, nf4"),
+        (metrics.main, "none toy toy data out",
+         "metrics.models: no 'none'; take one of base, dpo, int8, nf4, prompted"),
+    ],
+)  # fmt: skip
 @pytest.mark.usefixtures("judged")
-def test_a_name_that_is_not_in_params() -> None:
-    for stage, arguments, expected in (
-        (generated.main, ("nobody", "data/threads.jsonl", "toy", "out.jsonl"),
-         "params.yaml: generated: no 'nobody'; take one of other, plain"),
-        (scored.main, ("nobody", "data/threads.jsonl", "data/generated", "toy", "out.jsonl", "report.json"),
-         "params.yaml: scored: no 'nobody'; take one of rubric, second"),
-    ):  # fmt: skip
-        assert refused(stage, *arguments) == f"Error: {expected}"
+def test_a_name_that_is_not_in_params(stage: click.Command, arguments: str, expected: str) -> None:
+    assert refused(stage, *arguments.split()) == f"Error: params.yaml: {expected}"
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(
@@ -421,8 +560,10 @@ def test_a_name_that_is_not_in_params() -> None:
          "out.jsonl out.json"),
         (scored.main, "rubric data/threads.jsonl data/generated models/base out.jsonl out.json",
          "data/generated/other.jsonl", "out.jsonl out.json"),
-        (adapter.main, "models/base data/pairs.jsonl out out.csv out.json", "data/pairs.jsonl", "out out.csv out.json"),
-        (merged.main, "models/base models/adapter data/pairs.jsonl out out.json", "data/pairs.jsonl", "out out.json"),
+        (adapter.main, "dpo models/base data/pairs.jsonl out out.json curves", "data/pairs.jsonl",
+         "out out.json curves"),
+        (merged.main, "dpo models/base models/adapter data/pairs.jsonl out out.json", "data/pairs.jsonl",
+         "out out.json"),
         (metrics.main, "base models/base models/base data out", "data/pairs.jsonl", "out"),
         (metrics.main, "base models/base models/base data out", "data/threads.jsonl", "out"),
         (metrics.main, "base models/base models/base data out", "data/suites/benchmark.jsonl", "out"),
@@ -446,22 +587,52 @@ def test_a_bad_row_stops_a_stage_before_its_model_is_read(
         file.write('{"id": 7}\n')
     number = len(Path(bad).read_bytes().splitlines())
     assert refused(stage, *arguments.split()) == (
-        f"Error: {bad}:{number}: id: input should be a valid string, got 7; mend the row"
+        f"Error: {bad}:{number}: id: input should be a valid string, got 7; fix the row"
     )
     assert {Path(out).read_text() for out in outs.split()} == {"previous"}
 
 
-def test_a_report_of_what_was_not_measured() -> None:
+REPORT = ("data/threads.jsonl", "measured", "scored", "seeds.json", "experiments.json", "out.json", "out.md")
+
+
+def test_a_report_of_columns_that_were_not_measured() -> None:
     Path("out.md").write_text("previous")
     Path("data").mkdir()
     Path("data/threads.jsonl").write_text("")
-    files = ("data/threads.jsonl", "measured", "scored", "seeds", "experiments", "out.json", "out.md")
-    said = refused(report.main, *files)
-    assert said == (
-        "Error: measured/base/language.json: cannot be read (No such file or directory); run the stage that makes it"
+    assert refused(report.main, *REPORT) == (
+        "Error: measured/base/benchmark.items.jsonl: cannot be read (No such file or directory); put it there, or run"
+        " the stage that makes it"
     )
     assert Path("out.md").read_text() == "previous"
     assert not Path("out.json").exists()
+
+
+def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
+    suites = "suites: [benchmark, preference, language, perplexity, translation]"
+    Path("params.yaml").write_text(PARAMS.replace(suites, "suites: [benchmark]"), encoding="utf-8")
+    for place, name in enumerate(("base", "prompted", "dpo", "nf4", "int8")):
+        items = [
+            SampleScore(id=f"{n:02}", language="es", group=f"{n:02}", figure="accuracy", values=[float(n < 8 * place)],
+                        text="")
+            for n in range(40)
+        ]  # fmt: skip
+        figure = significance.estimate("share", items, "{}").model_dump()
+        write_rows(Path(f"measured/{name}/benchmark.items.jsonl"), items)
+        write_json(Path(f"measured/{name}/benchmark.json"), {"figures": {"accuracy": figure}})
+        write_json(Path(f"measured/{name}/model.json"), {"bytes": 1, "written_system_prompt": None})
+    for judge in ("rubric", "second"):
+        write_json(Path(f"scored/{judge}.json"), {"verdicts": {}, "accuracy": {}})
+    for name in ("seeds.json", "experiments.json"):
+        write_json(Path(name), {})
+    result = run(report.main, *REPORT)
+    assert (result.exit_code, result.output) == (0, "out.md: 5 columns, 7 differences\n")
+    assert read_json("out.json") == {"accuracy": 0.4}
+    page = Path("out.md").read_text(encoding="utf-8")
+    held_out = sum(row.split == "validation" for row in judged)
+    assert page.startswith(f"Measured on the {held_out} held-out threads of split `validation`.\n")
+    assert "| `accuracy` | 0.000 | 0.200 | 0.400 | **+0.400 [+0." in page
+    assert "| judge | generator |" in page
+    assert "held-out questions" not in page
 
 
 SHARED = ROOT.parent / "shared/data"
@@ -476,18 +647,18 @@ SHARED = ROOT.parent / "shared/data"
     ],
 )
 def test_openassistant_from_raw_to_threads(name: str, form: str, language: str, counts: tuple[int, int]) -> None:
-    changed = PARAMS.replace("id: dialogues.jsonl, format: messages", f"id: {name}, format: {form}")
+    changed = PARAMS.replace("id: dialogues.jsonl, format: messages", f"id: {name}, {FORMATS[form]}")
     changed = changed.replace('"es"', f'"{language}"').replace("max_words: 30", "max_words: 400")
     Path("params.yaml").write_text(changed, encoding="utf-8")
     run(raw.main, str(SHARED), "data/raw.jsonl", "metrics/raw.json")
     run(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")
     result = run(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json")
     assert result.exit_code == 0, result.output
-    assert (told("metrics/raw.json")[name]["kept"], told("metrics/filtered.json")["taken"]) == counts
-    filtering, cutting = told("metrics/filtered.json"), told("metrics/threads.json")
-    assert filtering["kept"] + sum(filtering["dropped"].values()) == filtering["taken"]
-    assert cutting["kept"] + sum(cutting["dropped"].values()) == cutting["taken"]
-    assert filtering["kept"] > 0.8 * filtering["taken"]
+    assert (read_json("metrics/raw.json")[name]["kept"], read_json("metrics/filtered.json")["total"]) == counts
+    filtering, cutting = read_json("metrics/filtered.json"), read_json("metrics/threads.json")
+    assert filtering["kept"] + sum(filtering["dropped"].values()) == filtering["total"]
+    assert cutting["kept"] + sum(cutting["dropped"].values()) == cutting["total"]
+    assert filtering["kept"] > 0.8 * filtering["total"]
     rows = read_rows(Path("data/threads.jsonl"), Thread)
-    assert cutting["kept"] == len(rows) == len({row.id for row in rows}) == sum(cutting["splits"].values())
-    assert min(cutting["splits"].values()) >= 30
+    assert cutting["kept"] == len(rows) == len({row.id for row in rows}) == sum(cutting["splits"][language].values())
+    assert min(cutting["splits"][language].values()) >= 30

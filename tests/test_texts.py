@@ -1,14 +1,38 @@
-"""What is read off answers: tables of texts, counted by hand."""
+"""Figures of answers: tables of texts, counted by hand."""
 
 import pytest
 
-from mothertongue import languages, texts
-from mothertongue.records import Item, Message, Thread
+from mothertongue import languages, overlap, texts
+from mothertongue.measurements import SampleScore
+from mothertongue.records import Message, Thread
 
 
-def thread(identity: str, reference: str = "Está en la plaza.", asked: str = "¿?") -> Thread:
-    prompt = [Message(role="user", content=asked)]
-    return Thread(id=identity, conversation="c", group=f"g{identity}", split="test", prompt=prompt, reference=reference)
+def thread(
+    identity: str,
+    reference: str = "Está en la plaza.",
+    asked: str = "¿?",
+    language: str = "es",
+    group: str | None = None,
+) -> Thread:
+    return Thread(
+        id=identity,
+        conversation="c",
+        language=language,
+        group=group or f"g{identity}",
+        split="test",
+        prompt=[Message(role="user", content=asked)],
+        reference=reference,
+    )
+
+
+def values_of(figure: str, scores: list[SampleScore]) -> dict[str, list[float]]:
+    """The values of one figure by thread."""
+    return {score.id: score.values for score in scores if score.figure == figure}
+
+
+def chrf(answer: str, reference: str) -> list[float]:
+    (row,) = overlap.segment_statistics("chrf", [answer], [reference], "en")
+    return row
 
 
 @pytest.mark.parametrize(
@@ -25,7 +49,7 @@ def thread(identity: str, reference: str = "Está en la plaza.", asked: str = "�
     ],
 )
 def test_repetition(text: str, share: float) -> None:
-    assert texts.repetition(text) == pytest.approx(share)
+    assert texts.repetition_rate(text) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +58,7 @@ def test_repetition(text: str, share: float) -> None:
         ("La biblioteca está en la plaza.", [1.0, 1.0], [0.0, 1.0]),
         ("The library is in the square.", [0.0, 1.0], [0.0, 1.0]),
         ("no no no no", [0.0, 1.0], [0.5, 1.0]),
-        ("No.", [0.0, 0.0], [0.0, 0.0]),  # the detector says English
+        ("No.", [0.0, 0.0], [0.0, 0.0]),  # detected as English
         ("¿Por qué?", [0.0, 0.0], [0.0, 0.0]),  # Portuguese
         ("Hola! 🌍🌍🌍🌍", [0.0, 0.0], [0.0, 0.0]),
         ("", [0.0, 0.0], [0.0, 0.0]),
@@ -42,8 +66,8 @@ def test_repetition(text: str, share: float) -> None:
 )
 def test_a_text_under_four_words_is_undecided(text: str, right: list[float], repeated: list[float]) -> None:
     if text != "no no no no":  # of which only the repetition is of interest
-        assert texts.readings(text, "es") == (right, repeated)
-    assert texts.readings(text, "es")[1] == repeated
+        assert texts.score_language_and_repetition(text, "es") == (right, repeated)
+    assert texts.score_language_and_repetition(text, "es")[1] == repeated
 
 
 @pytest.mark.parametrize(
@@ -70,22 +94,41 @@ def test_questions(text: str, asks: bool) -> None:
 
 
 def test_distinct_answers_add_up() -> None:
-    said = ["¿Por qué?", "¿por qué", "Sí.", "¿Por qué?", ""]
-    items = texts.items([thread(f"{n}") for n in range(5)], said, "es")
+    answers = ["¿Por qué?", "¿por qué", "Sí.", "¿Por qué?", ""]
+    items = texts.score_answers([thread(f"{n}") for n in range(5)], answers)
     values = [item.values[0] for item in items if item.figure == "distinct"]
     assert values == [pytest.approx(value) for value in (1 / 3, 1 / 3, 1, 1 / 3, 1)]
     assert sum(values) == pytest.approx(3)  # of five answers, three are different
 
 
-def test_likeness_to_the_expert_is_sacrebleu_s_chrf() -> None:
+def test_equal_answers_in_two_languages_are_distinct() -> None:
+    rows = [thread("a"), thread("b"), thread("c", language="it"), thread("d", language="it")]
+    found = values_of("distinct", texts.score_answers(rows, ["No.", "no", "No.", "Sì."]))
+    assert found == {"a": [0.5], "b": [0.5], "c": [1.0], "d": [1.0]}
+
+
+def test_each_answer_is_scored_in_the_language_of_its_thread() -> None:
+    spanish, italian = "La biblioteca está en la plaza mayor.", "La biblioteca è nella piazza principale della città."
+    rows = [thread("a"), thread("b"), thread("c", language="it"), thread("d", language="it")]
+    scores = texts.score_answers(rows, [spanish, italian, spanish, italian])
+    assert values_of("right_language", scores) == {"a": [1.0, 1.0], "b": [0.0, 1.0], "c": [0.0, 1.0], "d": [1.0, 1.0]}
+    assert {(score.id, score.language, score.group) for score in scores} == {
+        ("a", "es", "ga"), ("b", "es", "gb"), ("c", "it", "gc"), ("d", "it", "gd")
+    }  # fmt: skip
+    assert {score.id: score.text for score in scores if score.text} == {
+        "a": spanish, "b": italian, "c": spanish, "d": italian
+    }  # fmt: skip
+
+
+def test_similarity_to_the_expert_is_the_chrf_of_sacrebleu() -> None:
     from sacrebleu import corpus_chrf
 
-    references, said = ["Está en la plaza mayor.", "No lo sé, amigo."], ["Está en la plaza.", "Sí."]
+    references, answers = ["Está en la plaza mayor.", "No lo sé, amigo."], ["Está en la plaza.", "Sí."]
     rows = [thread(f"{n}", reference) for n, reference in enumerate(references)]
-    items = [item for item in texts.items(rows, said, "es") if item.figure == "chrf_to_expert"]
+    items = [item for item in texts.score_answers(rows, answers) if item.figure == "chrf_to_expert"]
     summed = [sum(column) for column in zip(*(item.values for item in items), strict=True)]
-    expected = corpus_chrf(said, [references], word_order=2).score
-    assert texts.overlap.score("chrf", summed) == pytest.approx(expected)
+    expected = corpus_chrf(answers, [references], word_order=2).score
+    assert overlap.corpus_score("chrf", summed) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -99,59 +142,93 @@ def test_likeness_to_the_expert_is_sacrebleu_s_chrf() -> None:
         ("你好你好", 3, "你好你"),
     ],
 )
-def test_first_words(text: str, count: int, first: str) -> None:
-    assert languages.first_words(text, count) == first
-    assert len(languages.words(first)) <= count
+def test_truncation_to_words(text: str, count: int, first: str) -> None:
+    assert languages.truncate_words(text, count) == first
+    assert len(languages.split_words(first)) <= count
 
 
-def measured(figure: str, said: dict[str, str]) -> list[Item]:
-    return [Item(id=name, group=name, figure=figure, values=[], text="") for name in said]
-
-
-def at_like_lengths(figure: str, ours: dict[str, str], theirs: dict[str, str]) -> list[list[list[float]]]:
-    threads = {name: thread(name, "La biblioteca está en la plaza.") for name in ours}
-    sides = texts.at_like_lengths(figure, measured(figure, ours), (ours, theirs), threads, "es")
+def score_at_equal_lengths(
+    figure: str, ours: dict[str, str], theirs: dict[str, str], languages_of: dict[str, str] | None = None
+) -> list[list[list[float]]]:
+    """The values of a figure for each side, whose answers are given by thread."""
+    codes = languages_of or dict.fromkeys(ours, "es")
+    threads = {name: thread(name, "La biblioteca está en la plaza.", language=codes[name]) for name in ours}
+    items = [SampleScore(id=name, language=codes[name], group=name, figure=figure, values=[], text="") for name in ours]
+    sides = texts.score_at_equal_lengths(figure, items, (ours, theirs), threads)
     assert [item.id for side in sides for item in side] == [*ours, *ours]
     return [[item.values for item in side] for side in sides]
 
 
-def test_at_like_lengths_a_long_answer_repeats_no_more_than_a_short_one() -> None:
+def test_at_equal_lengths_a_long_answer_repeats_no_more_than_a_short_one() -> None:
     long = {"a": "uno dos tres cuatro uno dos tres cuatro uno dos tres cuatro", "b": "no no no no no no no no"}
     short = {"a": "El sol sale hoy.", "b": "Sí."}
-    assert [texts.repetition(text) for text in long.values()] == [pytest.approx(0.6), pytest.approx(5 / 6)]
+    assert [texts.repetition_rate(text) for text in long.values()] == [pytest.approx(0.6), pytest.approx(5 / 6)]
     # "uno dos tres cuatro" repeats nothing; of b one answer is too short to tell
-    assert at_like_lengths("repetition", short, long) == [[[0.0, 1.0], [0.0, 0.0]]] * 2
+    assert score_at_equal_lengths("repetition", short, long) == [[[0.0, 1.0], [0.0, 0.0]]] * 2
 
 
-def test_at_like_lengths_the_language_is_that_of_the_first_words() -> None:
+def test_at_equal_lengths_the_language_is_that_of_the_first_words() -> None:
     short = {"a": "The library is over there."}
     long = {"a": "La biblioteca está en la plaza. " + "The library is in the main square of the town. " * 3}
-    assert at_like_lengths("right_language", short, long) == [[[0.0, 1.0]], [[1.0, 1.0]]]
+    assert score_at_equal_lengths("right_language", short, long) == [[[0.0, 1.0]], [[1.0, 1.0]]]
 
 
-def test_at_like_lengths_a_long_answer_is_no_liker_to_the_expert_s() -> None:
+def test_at_equal_lengths_each_answer_is_in_the_language_of_its_thread() -> None:
+    answers = dict.fromkeys("ab", "The library is over there."), dict.fromkeys("ab", "La biblioteca está en la plaza.")
+    assert score_at_equal_lengths("right_language", *answers, {"a": "es", "b": "en"}) == [
+        [[0.0, 1.0], [1.0, 1.0]],
+        [[1.0, 1.0], [0.0, 1.0]],
+    ]
+
+
+def test_at_equal_lengths_a_long_answer_is_no_more_similar_to_the_expert_s() -> None:
     short, long = {"a": "La biblioteca está, sí"}, {"a": "La biblioteca está en la plaza."}
-    ours, theirs = at_like_lengths("chrf_to_expert", short, long)
-    expected = texts.overlap.statistics(
+    ours, theirs = score_at_equal_lengths("chrf_to_expert", short, long)
+    expected = overlap.segment_statistics(
         "chrf", ["La biblioteca está, sí", "La biblioteca está en"], ["La biblioteca está en la plaza."] * 2, "es"
     )
     assert [*ours, *theirs] == expected
 
 
-def test_the_control_of_likeness_is_to_another_question_s_expert() -> None:
+def pick(rows: list[Thread]) -> list[str | None]:
+    """The ids of the threads that are the controls of these."""
+    found = texts.pick_mismatched([texts.exchange(row) for row in rows])
+    return [None if place is None else rows[place].id for place in found]
+
+
+def test_the_control_is_the_expert_s_answer_to_another_question() -> None:
     rows = [
         thread("a", "Está en la plaza.", "¿Dónde?"),
         thread("b", "Está en la playa.", "¿Dónde?"),  # the same question
-        thread("c", "¡Está en la plaza!", "¿Qué?"),  # says the same as a
+        thread("c", "¡Está en la plaza!", "¿Qué?"),  # the same words as the answer of a
         thread("d", "Tengo tres gatos, y un perro.", "¿Cuántos?"),
     ]
-    assert [other and other.id for other in texts.mismatched(rows)] == ["d", "c", "b", "c"]
-    assert texts.mismatched(rows[:2]) == [None, None]
-    figures = {item.figure for item in texts.items(rows[:2], ["x", "y"], "es")}
+    assert pick(rows) == ["d", "c", "b", "c"]
+    assert pick(rows[:2]) == [None, None]
+    assert pick([row.model_copy(update={"group": "g"}) for row in rows]) == [None] * 4
+    figures = {item.figure for item in texts.score_answers(rows[:2], ["x", "y"])}
     assert "chrf_mismatched" not in figures
     assert "chrf_to_expert" in figures
 
 
-def test_the_medoid_is_likest_to_all() -> None:
-    # each of the first two is likest to the other; chrF++ weighs recall, so the longer one wins
-    assert texts.medoid(["No lo sé, amigo.", "No lo sé, amigo mío.", "Hay tres gatos."]) == "No lo sé, amigo mío."
+def test_the_control_is_in_the_language_of_the_thread() -> None:
+    """The Italian answers are the nearest in length to the Spanish ones, and no control for them."""
+    rows = [
+        thread("a", "Está en la plaza.", "¿Dónde?"),
+        thread("b", "Tengo tres gatos, y un perro muy grande.", "¿Cuántos?"),
+        thread("c", "Sono in piazza...", "Dove?", language="it"),
+        thread("d", "Ho tre gatti, e anche un cane bello grande.", "Quanti?", language="it"),
+        thread("e", "Er ist im Garten.", "Wo?", language="de"),
+    ]
+    assert pick(rows) == ["b", "a", "d", "c", None]
+    scores = texts.score_answers(rows, ["Está aquí."] * 5)
+    assert values_of("chrf_to_expert", scores) == {row.id: chrf("Está aquí.", row.reference) for row in rows}
+    others = {"a": rows[1], "b": rows[0], "c": rows[3], "d": rows[2]}
+    assert values_of("chrf_mismatched", scores) == {
+        name: chrf("Está aquí.", other.reference) for name, other in others.items()
+    }
+
+
+def test_the_medoid_is_the_most_similar_to_all() -> None:
+    # each of the first two is most similar to the other; chrF++ weighs recall, so the longer one wins
+    assert texts.find_medoid(["No lo sé, amigo.", "No lo sé, amigo mío.", "Hay tres gatos."]) == "No lo sé, amigo mío."

@@ -1,4 +1,4 @@
-"""Threads: what is cut, what falls, and which side of the split it is on."""
+"""Threads: prompts and references, what is dropped, and splits."""
 
 from collections import Counter
 
@@ -12,10 +12,10 @@ SHARES = Threads(validation=0.2, test=0.3)
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
 
 
-def conversation(*turns: str, identity: str = "a") -> Conversation:
+def conversation(*turns: str, identity: str = "a", language: str = "es") -> Conversation:
     """Turns as "u: Hola", "a: Buenas", "s: ..."."""
     messages = [Message.model_validate({"role": ROLES[t[0]], "content": t[3:]}) for t in turns]
-    return Conversation(id=identity, source="s", messages=messages)
+    return Conversation(id=identity, source="s", language=language, messages=messages)
 
 
 def rows(count: int) -> list[Conversation]:
@@ -27,7 +27,7 @@ def shown(row: Thread) -> str:
 
 
 @pytest.mark.parametrize(
-    ("turns", "found", "dropped"),
+    ("turns", "expected", "dropped"),
     [
         (("u: A", "a: b"), ["u: A / -> b"], {}),
         (("u: A", "a: b", "u: C", "a: d"), ["u: A / -> b", "u: A / a: b / u: C / -> d"], {}),
@@ -41,20 +41,20 @@ def shown(row: Thread) -> str:
         (("u: A", "a:   "), [], {"empty": 1}),
     ],
 )
-def test_cutting(turns: tuple[str, ...], found: list[str], dropped: dict[str, int]) -> None:
-    cut, tally = threads.cut([conversation(*turns)], SHARES)
-    assert [shown(row) for row in cut] == found
-    assert +Counter(tally.dropped) == dropped
-    assert tally.taken == sum(turn[0] == "a" for turn in turns)
-    assert tally.kept == len(found)
+def test_every_assistant_turn_is_a_thread(turns: tuple[str, ...], expected: list[str], dropped: dict[str, int]) -> None:
+    found, counts = threads.extract_threads([conversation(*turns)], SHARES)
+    assert [shown(row) for row in found] == expected
+    assert +Counter(counts.dropped) == dropped
+    assert counts.total == sum(turn[0] == "a" for turn in turns)
+    assert counts.kept == len(expected)
 
 
-def side(opening: str) -> str:
-    return threads.split_of(conversation(f"u: {opening}"), SHARES)
+def split(opening: str) -> str:
+    return threads.assign_split(conversation(f"u: {opening}"), SHARES)
 
 
-HELD_OUT = next(f"pregunta {n}" for n in range(100) if side(f"pregunta {n}") == "test")
-LEARNED = next(f"pregunta {n}" for n in range(100) if side(f"pregunta {n}") == "train")
+HELD_OUT = next(f"pregunta {n}" for n in range(100) if split(f"pregunta {n}") == "test")
+LEARNED = next(f"pregunta {n}" for n in range(100) if split(f"pregunta {n}") == "train")
 
 
 @pytest.mark.parametrize(
@@ -68,23 +68,23 @@ def test_branches(opening: str, kept: list[str], dropped: dict[str, int]) -> Non
         conversation(f"u: {opening}", "a: uno", "u: Gracias", identity="2"),
         conversation(f"u: {opening}", "a: dos", identity="3"),
     ]
-    cut, tally = threads.cut(tree, SHARES)
-    assert [row.reference for row in cut] == kept
-    assert +Counter(tally.dropped) == dropped
-    assert tally.taken == 3
+    found, counts = threads.extract_threads(tree, SHARES)
+    assert [row.reference for row in found] == kept
+    assert +Counter(counts.dropped) == dropped
+    assert counts.total == 3
 
 
 @pytest.mark.parametrize(
     "variant", ["PREGUNTA {}", " pregunta  {} ", "Pregunta\n{}"], ids=["letter case", "spaces", "line break"]
 )
-def test_the_same_opening_is_on_the_same_side(variant: str) -> None:
+def test_the_same_opening_is_in_the_same_split(variant: str) -> None:
     numbers = range(200)
-    assert [side(variant.format(n)) for n in numbers] == [side(f"pregunta {n}") for n in numbers]
-    assert len({side(f"pregunta {n}") for n in numbers}) == 3
+    assert [split(variant.format(n)) for n in numbers] == [split(f"pregunta {n}") for n in numbers]
+    assert len({split(f"pregunta {n}") for n in numbers}) == 3
     # ... whatever the instructions before it and the turns after it
     for n in numbers:
         longer = conversation("s: Sé breve.", f"u: pregunta {n}", "a: Sí.", "u: Otra cosa")
-        assert threads.split_of(longer, SHARES) == side(f"pregunta {n}")
+        assert threads.assign_split(longer, SHARES) == split(f"pregunta {n}")
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,19 @@ def test_the_same_opening_is_on_the_same_side(variant: str) -> None:
         ("¿Y ahora?", "más nada", {}),
     ],
 )
-def test_what_is_held_out_is_not_learned(question: str, answer: str, dropped: dict[str, int]) -> None:
+def test_a_held_out_answer_is_dropped_from_training(question: str, answer: str, dropped: dict[str, int]) -> None:
     """Conversations that open differently may still end alike."""
     both = [
         conversation(f"u: {HELD_OUT}", "a: uno", "u: ¿Y luego?", "a: Nada más.", identity="1"),
         conversation(f"u: {LEARNED}", "a: dos", f"u: {question}", f"a: {answer}", identity="2"),
     ]
-    cut, tally = threads.cut(both, SHARES)
-    assert [row.reference for row in cut if row.split == "test"] == ["uno", "Nada más."]
-    assert +Counter(tally.dropped) == dropped
-    assert (tally.taken, tally.kept) == (4, len(cut)) == (4, 4 - sum(dropped.values()))
+    found, counts = threads.extract_threads(both, SHARES)
+    assert [row.reference for row in found if row.split == "test"] == ["uno", "Nada más."]
+    assert +Counter(counts.dropped) == dropped
+    assert (counts.total, counts.kept) == (4, len(found)) == (4, 4 - sum(dropped.values()))
 
 
-VALIDATED = next(f"pregunta {n}" for n in range(100) if side(f"pregunta {n}") == "validation")
+VALIDATED = next(f"pregunta {n}" for n in range(100) if split(f"pregunta {n}") == "validation")
 
 
 @pytest.mark.parametrize(
@@ -128,26 +128,26 @@ VALIDATED = next(f"pregunta {n}" for n in range(100) if side(f"pregunta {n}") ==
         (("👍", "dos", "👎"), "test validation train", {}),
     ],
 )
-def test_an_answer_stands_in_one_split(answers: tuple[str, ...], splits: str, dropped: dict[str, int]) -> None:
+def test_an_answer_is_in_one_split(answers: tuple[str, ...], splits: str, dropped: dict[str, int]) -> None:
     asked = zip((HELD_OUT, VALIDATED, LEARNED), answers, strict=True)
-    cut, tally = threads.cut(
+    found, counts = threads.extract_threads(
         [conversation(f"u: {question}", f"a: {answer}", identity=str(n)) for n, (question, answer) in enumerate(asked)],
         SHARES,
     )
-    assert [row.split for row in cut] == splits.split()
-    assert +Counter(tally.dropped) == dropped
-    assert tally.taken == tally.kept + sum(dropped.values())
+    assert [row.split for row in found] == splits.split()
+    assert +Counter(counts.dropped) == dropped
+    assert counts.total == counts.kept + sum(dropped.values())
 
 
-def test_within_a_split_an_answer_may_stand_twice() -> None:
+def test_an_answer_may_be_twice_in_a_split() -> None:
     for opening in (HELD_OUT, LEARNED):
         both = [
             conversation(f"u: {opening}", "a: uno", identity="1"),
             conversation(f"u: {opening}", "a: dos", "u: ¿Y luego?", "a: Uno.", identity="2"),
         ]
-        cut, tally = threads.cut(both, SHARES)
-        assert tally.dropped["held_out_answer"] == 0
-        assert "Uno." in {row.reference for row in cut}
+        found, counts = threads.extract_threads(both, SHARES)
+        assert counts.dropped["held_out_answer"] == 0
+        assert "Uno." in {row.reference for row in found}
 
 
 def test_branches_of_a_tree_are_one_group() -> None:
@@ -155,33 +155,55 @@ def test_branches_of_a_tree_are_one_group() -> None:
         conversation("s: S", "u: raíz", "a: uno", "u: más", "a: tres", identity="1"),
         conversation("u: Raíz ", "a: dos", identity="2"),
     ]
-    cut, _ = threads.cut([*tree, conversation("u: otra", "a: cuatro", identity="3")], SHARES)
-    assert [row.conversation for row in cut] == ["1", "1", "2", "3"]
-    one, two, three, other = [row.group for row in cut]
+    found, _ = threads.extract_threads([*tree, conversation("u: otra", "a: cuatro", identity="3")], SHARES)
+    assert [row.conversation for row in found] == ["1", "1", "2", "3"]
+    one, two, three, other = [row.group for row in found]
     assert one == two == three != other
 
 
 def test_a_conversation_that_is_added_moves_no_other() -> None:
-    before, _ = threads.cut(rows(200), SHARES)
+    before, _ = threads.extract_threads(rows(200), SHARES)
     new = conversation("u: otra", "a: cosa", identity="00100b")
-    after, _ = threads.cut([new, *reversed(rows(200))], SHARES)
+    after, _ = threads.extract_threads([new, *reversed(rows(200))], SHARES)
     assert len(after) == len(before) + 1
     assert [row for row in after if row.conversation != new.id] == before
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.2, 0.3), (0.0, 0.5), (0.5, 0.1)], ids=lambda share: f"{share}")
 def test_shares(validation: float, test: float) -> None:
-    cut, _ = threads.cut(rows(2000), Threads(validation=validation, test=test))
-    counts = Counter(row.split for row in cut)
-    for split, share in (("validation", validation), ("test", test)):
+    found, _ = threads.extract_threads(rows(2000), Threads(validation=validation, test=test))
+    counts = Counter(row.split for row in found)
+    for name, share in (("validation", validation), ("test", test)):
         # four standard deviations of a binomial count
-        assert abs(counts[split] - 2000 * share) <= 4 * (2000 * share * (1 - share)) ** 0.5
+        assert abs(counts[name] - 2000 * share) <= 4 * (2000 * share * (1 - share)) ** 0.5
     assert counts.total() == 2000
 
 
-def test_a_larger_test_share_only_adds_to_the_test_side() -> None:
+def test_a_larger_test_share_only_adds_to_test() -> None:
     small, large = (
-        {row.id for row in threads.cut(rows(300), Threads(validation=0.1, test=test))[0] if row.split == "test"}
+        {
+            row.id
+            for row in threads.extract_threads(rows(300), Threads(validation=0.1, test=test))[0]
+            if row.split == "test"
+        }
         for test in (0.2, 0.4)
     )
     assert small < large
+
+
+def test_a_thread_has_the_language_of_its_conversation() -> None:
+    both = [
+        conversation("u: ¿Y luego?", "a: Nada más.", "u: ¿Y ahora?", "a: Todo.", identity="1"),
+        conversation("u: E poi?", "a: Nient'altro.", identity="2", language="it"),
+    ]
+    found, counts = threads.extract_threads(both, SHARES)
+    assert [(row.conversation, row.language) for row in found] == [("1", "es"), ("1", "es"), ("2", "it")]
+    assert +Counter(counts.dropped) == {}
+
+
+def test_the_split_of_an_opening_does_not_depend_on_its_language() -> None:
+    for number in range(50):
+        spanish, italian = (
+            conversation(f"u: pregunta {number}", "a: no", language=language) for language in ("es", "it")
+        )
+        assert threads.assign_split(spanish, SHARES) == threads.assign_split(italian, SHARES)

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from mothertongue.origin import Origin, write_origin
+from mothertongue.params import Dtype
+
 ROOT = Path(__file__).parent.parent
 
 THINGS = (
@@ -69,7 +72,7 @@ def write_conversations(path: Path, rows: list[list[dict[str, str]]]) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def model(folder: Path, *, dtype: str = "bfloat16", split_digits: bool = False) -> Path:
+def model(folder: Path, *, dtype: Dtype = "bfloat16", split_digits: bool = False) -> Path:
     """A Llama of 0.45 million seeded random weights with a ChatML tokenizer, the same bytes each time.
 
     With `split_digits` the tokenizer puts a space before a text, as some do, and so writes a digit in two tokens.
@@ -115,6 +118,7 @@ def model(folder: Path, *, dtype: str = "bfloat16", split_digits: bool = False) 
         weights.lm_head.weight[2] *= 1.5  # so that some answers end by themselves
     weights.to(getattr(torch, dtype)).save_pretrained(folder)
     fast.save_pretrained(folder)
+    write_origin(folder, Origin(source="folder", id="toy", revision=None, dtype=dtype))
     return folder
 
 
@@ -122,29 +126,27 @@ def write_params(path: Path, base: Path) -> None:
     """The committed params.yaml, made small enough for a toy."""
     yaml = YAML()
     values = yaml.load(ROOT / "params.yaml")
-    values["language"] = "es"
-    values["base"]["model"] = {"source": "folder", "id": str(base)}
+    values["models"]["base"] = {"source": "folder", "id": str(base), "dtype": values["models"]["base"]["dtype"]}
     values["raw"]["sources"] = [{"source": "file", "id": "toy.jsonl", "format": "messages"}]
     values["filtered"]["min_words"] = 1
     for generator in values["generated"].values():
         generator["max_tokens"] = 8
-    values["scored"]["rubric"]["min_mass"] = 0.0
+    values["scored"]["rubric"]["min_label_mass"] = 0.0
     values["pairs"]["max_cut_rejected"] = 1.0
-    values["adapter"]["epochs"] = 1
     values["metrics"] |= {"answer_tokens": 8, "translation_tokens": 8}
     yaml.dump(values, path)
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A copy of the project with toy params, a git repository, a DVC cache and a sample store of its own."""
+    """A copy of the project with toy parameters, and its own git repository, DVC cache and sample store."""
 
     root: Path
     store: Path
 
     @classmethod
     def made(cls, folder: Path, base: Path) -> "Workspace":
-        """Copy what git would commit, but for the lock: nothing has run here yet."""
+        """Copy the files that git would commit, without dvc.lock: nothing has run here yet."""
         here = cls(folder / "project", folder / "store")
         listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
@@ -192,9 +194,16 @@ class Workspace:
         return self.start(sys.executable, "-m", f"stages.{word}", *arguments)
 
     def copied(self, folder: Path) -> "Workspace":
-        """The same files, without git, DVC and what models said before."""
+        """The same files, without git, DVC and the sample store."""
         ignored = shutil.ignore_patterns(".git", ".dvc")
         return Workspace(Path(shutil.copytree(self.root, folder / "project", ignore=ignored)), folder / "store")
+
+    def duplicated(self, folder: Path) -> "Workspace":
+        """A copy of all of it: git, DVC's cache and the sample store, too."""
+        there = Workspace(folder / "project", folder / "store")
+        shutil.copytree(self.root, there.root, symlinks=True)
+        shutil.copytree(self.store, there.store)
+        return there
 
     def commit(self, message: str) -> None:
         """Everything that git does not ignore."""
@@ -203,7 +212,7 @@ class Workspace:
 
 
 class Running:
-    """A command that was started; what it prints goes to a file, so that nobody has to listen."""
+    """A command that was started, with its output in a file."""
 
     def __init__(self, command: tuple[str, ...], workspace: Workspace) -> None:
         self.log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
@@ -247,7 +256,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Chain:
-    """The whole chain, run in two copies of the project with stores of their own; `printed` is what DVC said."""
+    """The whole chain, run in two copies of the project with stores of their own; `printed` is the output of DVC."""
 
     first: Workspace
     second: Workspace
@@ -267,5 +276,5 @@ def chain(folder: Path) -> Chain:
 
 
 def ran(printed: str) -> list[str]:
-    """The stages that DVC says it ran, in order."""
+    """The stages that DVC ran, in order."""
     return re.findall(r"^Running stage '(.+)':$", printed, flags=re.MULTILINE)

@@ -1,1 +1,1 @@
-"""From conversations to a measured, quantised chat model that speaks your language."""
+"""From conversations to a measured, quantised chat model in your language."""

@@ -1,50 +1,49 @@
-"""What generators say to threads."""
+"""Answers of generators to threads."""
 
 from collections.abc import Sequence
 
 from mothertongue import prompts
 from mothertongue.params import Generator
 from mothertongue.records import Answer, Message, Thread, row_id
-from mothertongue.sampling import Generate, Model, seed_of
+from mothertongue.sampling import Generation, Model, derive_seed
 
 
-def generated(
-    threads: Sequence[Thread], name: str, params: Generator, language: str, seed: int, model: Model
-) -> list[Answer]:
-    """`params.n` answers from one generator to every thread."""
+def generate_answers(threads: Sequence[Thread], name: str, params: Generator, seed: int, model: Model) -> list[Answer]:
+    """`params.n` answers of one generator to every thread."""
     asked = [(thread, index) for thread in threads for index in range(params.n)]
-    ids = {
-        thread.id: model.chat.prompt(guided(thread.prompt, language) if params.guide else thread.prompt)
-        for thread in threads
-    }
+    encoded = {thread.id: model.chat.encode_prompt(_conversation(thread, params)) for thread in threads}
     requests = [
-        Generate(
-            prompt=ids[thread.id],
+        Generation(
+            prompt=encoded[thread.id],
             max_tokens=params.max_tokens,
             temperature=params.temperature,
             top_p=params.top_p,
-            seed=seed_of(seed, thread.id, index),
+            seed=derive_seed(seed, thread.id, index),
             index=index,
         )
         for thread, index in asked
     ]
     return [
         Answer(
-            id=row_id(thread.id, name, index, said.text),
+            id=row_id(thread.id, name, index, completion.text),
             thread=thread.id,
             generator=name,
             index=index,
-            text=said.text,
-            tokens=said.tokens,
-            finish=said.finish,
+            text=completion.text,
+            tokens=completion.tokens,
+            finish=completion.finish,
         )
-        for (thread, index), said in zip(asked, model.generate(requests, f"generated {name}"), strict=True)
+        for (thread, index), completion in zip(asked, model.generate(requests, f"generated {name}"), strict=True)
     ]
 
 
-def guided(messages: Sequence[Message], language: str) -> list[Message]:
-    """A conversation with the guide as its system turn, before what a system turn of its own says."""
-    guide = prompts.text("guide", language)
+def _conversation(thread: Thread, params: Generator) -> Sequence[Message]:
+    return add_system_prompt(thread.prompt, thread.language) if params.system_prompt else thread.prompt
+
+
+def add_system_prompt(messages: Sequence[Message], language: str) -> list[Message]:
+    """A conversation with prompts/system_prompt as its system turn, before the text of a system turn of its own."""
+    text = prompts.render("system_prompt", language)
     if messages and messages[0].role == "system":
-        return [Message(role="system", content=f"{guide}\n\n{messages[0].content}"), *messages[1:]]
-    return [Message(role="system", content=guide), *messages]
+        return [Message(role="system", content=f"{text}\n\n{messages[0].content}"), *messages[1:]]
+    return [Message(role="system", content=text), *messages]

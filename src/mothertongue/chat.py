@@ -1,4 +1,4 @@
-"""One rendering of a conversation into token ids, for every engine and for training."""
+"""Conversations as token ids, rendered in one way for every engine and for training."""
 
 import hashlib
 import json
@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from mothertongue.errors import BadInput
-from mothertongue.files import read_settings
+from mothertongue.files import read_json_object
 from mothertongue.records import Message
 
-# What templates may ask: those of reasoning models, whether to think first. An answer is what is measured here.
+# Arguments of templates: those of reasoning models have one for a chain of thought, which is not measured here.
 PLAIN = {"enable_thinking": False}
 SLOW = ("*.model", "*.tiktoken", "vocab.*")  # what tokenizers without tokenizer.json are made from
-# Some templates write today's date: tomorrow no prompt would be the same. It is the day that Llama's falls back to.
+# Some templates write the current date, which would change every prompt daily. This is the default in Llama's template.
 DAY = "{%- macro strftime_now(format) -%}26 Jul 2024{%- endmacro -%}"
 
 
 class Chat:
-    """A model's tokenizer and chat template; `ends` are the token ids that end a turn.
+    """A model's tokenizer and chat template; `eos_token_ids` are the token ids that end a turn.
 
-    `digest`, 16 hex digits, names what a rendered conversation and a decoded answer follow from: the template, the
-    vocabulary, the special tokens, and the ends.
+    `digest`, 16 hex digits, identifies all that rendering and decoding depend on: the template, the vocabulary, the
+    special tokens and the ends of turns.
     """
 
     def __init__(self, model: Path) -> None:
@@ -31,98 +31,98 @@ class Chat:
         self.tokenizer: Any = _tokenizer(model)
         template = _template(model, self.tokenizer.chat_template)
         self.tokenizer.chat_template = DAY + template if "strftime_now" in template else template
-        self.ends = _ends(model, self.tokenizer.eos_token_id)
-        # The tokenizer's own list names only those with a role; Llama 3's headers, say, are not on it.
+        self.eos_token_ids = _find_eos_token_ids(model, self.tokenizer.eos_token_id)
+        # The tokenizer's own list has only those with a role; Llama 3's headers, for example, are not in it.
         added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         special = sorted(added.union(self.tokenizer.all_special_tokens), key=lambda token: (-len(token), token))
         self._control = re.compile("|".join(map(re.escape, special)))
-        # tokenizer_config.json names tokens, too: its eos_token ends turns, whatever tokenizer.json says.
+        # tokenizer_config.json also names tokens: its eos_token ends turns, whatever is in tokenizer.json.
         vocabulary = self.tokenizer.backend_tokenizer.to_str()
         parts = [
             template,
             vocabulary,
             special,
-            self.ends,
+            self.eos_token_ids,
             {k: str(v) for k, v in self.tokenizer.special_tokens_map.items()},
         ]
         self.digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-    def clean(self, text: str) -> str:
-        """Text in which no control token of this tokenizer can be read: `<|im_end|>` becomes `< |im_end|>`."""
+    def escape_control_tokens(self, text: str) -> str:
+        """Text without control tokens of this tokenizer: `<|im_end|>` becomes `< |im_end|>`."""
         return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
-    def cleaned(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """Messages as chat templates and TRL take them, control tokens broken up."""
-        return [{"role": m.role, "content": self.clean(m.content)} for m in messages]
+    def escape_messages(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        """Messages as chat templates and TRL take them, with control tokens escaped."""
+        return [{"role": m.role, "content": self.escape_control_tokens(m.content)} for m in messages]
 
-    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Token ids up to where the assistant begins to speak."""
+    def encode_prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids up to the start of the assistant's answer."""
         return self._ids(self._text(messages))
 
-    def answered(
+    def encode_answer(
         self, messages: Sequence[Message], answer: str, *, ended: bool = True
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids of a prompt, and of the answer up to the token that ends its turn; without it where none was said.
+        """Token ids of a prompt, and of the answer up to its eos token; without one where the answer was cut.
 
-        What a template writes after that, such as a line break, nobody says: it would count as a token that is all but
-        certain.
+        What a template writes after that, such as a line break, is left out: models do not generate it, and it would
+        count as one more token of probability near 1.
         """
-        prompt, rest = self.rendered(messages, answer, ended=ended)
-        last = max((place for place, token in enumerate(rest) if token in self.ends), default=len(rest))
+        prompt, rest = self.encode_example(messages, answer, ended=ended)
+        last = max((place for place, token in enumerate(rest) if token in self.eos_token_ids), default=len(rest))
         return prompt, rest[: last + 1]
 
-    def rendered(
+    def encode_example(
         self, messages: Sequence[Message], answer: str, *, ended: bool = True
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Token ids of a prompt, and of all that the template writes from the answer on, which is trained on.
 
         Where the template renders a conversation with an answer differently from its prompt, the answer starts where
-        the two diverge, as TRL has it. An answer that was cut (`ended` is false) stops with the last character that was
-        said: nothing of what the template writes after an answer is there.
+        the two diverge, as in TRL. An answer that was cut (`ended` is false) stops with its last character, without
+        what the template writes after an answer.
         """
-        prompt = self.prompt(messages)
+        prompt = self.encode_prompt(messages)
         whole = self._ids(self._text(messages, answer) if ended else self._unended(messages, answer))
         shared = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(prompt))
         return prompt[:shared], whole[shared:]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids, their end and control tokens left out."""
-        ids = ids[:-1] if ids and ids[-1] in self.ends else ids
+        """Text of generated ids without eos and control tokens."""
+        ids = ids[:-1] if ids and ids[-1] in self.eos_token_ids else ids
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _unended(self, messages: Sequence[Message], answer: str) -> str:
-        """The text up to the answer's last character, whatever the template makes of an answer and writes after it.
+        """The text up to the answer's last character, without what the template writes after it.
 
-        It is text that is cut and not token ids: a tokenizer may write an answer's last character and what follows as
-        one token. Where the last token was half of a character, that half cannot be written (U+FFFD) and is left out.
+        The text is cut and not the token ids, because a tokenizer may encode an answer's last character and what
+        follows as one token. Half a character, where the last token ended inside one (U+FFFD), is left out.
         """
-        said, one, other = (self._text(messages, text) for text in (answer.rstrip("\ufffd"), "a", "b"))
+        text, one, other = (self._text(messages, text) for text in (answer.rstrip("\ufffd"), "a", "b"))
         alike = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other), strict=False))
         after = one[len(one) - len(list(alike)) :]
-        if not said.endswith(after):
+        if not text.endswith(after):
             raise BadInput(
                 f"{self.model}: what the chat template writes after an answer depends on the answer, so that a cut one"
-                " cannot be told from its end; take another template"
+                " cannot be rendered without an end; take another template"
             )
-        return said.removesuffix(after)
+        return text.removesuffix(after)
 
     def _text(self, messages: Sequence[Message], answer: str | None = None) -> str:
-        """What the template writes: up to where the assistant begins to speak, or with an answer and its end."""
+        """What the template writes: up to the start of the answer, or with an answer and its end."""
         turns = [*messages, *([] if answer is None else [Message(role="assistant", content=answer)])]
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    self.cleaned(turns), add_generation_prompt=answer is None, tokenize=False, **PLAIN
+                    self.escape_messages(turns), add_generation_prompt=answer is None, tokenize=False, **PLAIN
                 )
             )
-        except Exception as error:  # a template is a program: besides its own error it raises any of Python's
+        except Exception as error:  # a template is a program and can raise any exception
             roles = ", ".join(message.role for message in turns)
             raise BadInput(
-                f"{self.model}: the chat template refuses turns of {roles} ({error}); set guide to false where it wants"
-                " no system turn, and mend the conversations where it wants turns to alternate"
+                f"{self.model}: the chat template refuses turns of {roles} ({error}); set system_prompt to false"
+                " where it takes no system turn, and correct the conversations where it requires alternating turns"
             ) from error
 
 
@@ -131,17 +131,17 @@ def _tokenizer(model: Path) -> Any:
     from transformers import AutoTokenizer
 
     slow = BadInput(
-        f"{model}: only a slow tokenizer, none that a tokenizer.json holds; write one where its package is installed:"
+        f"{model}: only a slow tokenizer, without tokenizer.json; write one where its package is installed:"
         " AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
     )
     if not (model / "tokenizer.json").exists() and any(any(model.glob(name)) for name in SLOW):
         raise slow
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         if name in ("config.json", "tokenizer.json") or (model / name).exists():
-            read_settings(model / name)
+            read_json_object(model / name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except Exception as error:  # tokenizers raises no other for what is JSON and yet no tokenizer
+    except Exception as error:  # tokenizers raises this class for JSON that is not a tokenizer
         raise BadInput(
             f"{model}: the tokenizer cannot be read ({' '.join(str(error).split())}); take the model's own files again"
         ) from error
@@ -164,15 +164,15 @@ def _template(model: Path, found: str | dict[str, str] | None) -> str:
     return found
 
 
-def _ends(model: Path, eos: int | None) -> tuple[int, ...]:
-    """The tokenizer's end token and those of the model's settings: Gemma's turns end with another than its texts."""
+def _find_eos_token_ids(model: Path, eos: int | None) -> tuple[int, ...]:
+    """The tokenizer's eos token and those of the generation settings: Gemma ends turns with another one than texts."""
     found = {eos}
     for path in (model / "generation_config.json", model / "config.json"):
-        settings = read_settings(path) if path.exists() else {}
+        settings = read_json_object(path) if path.exists() else {}
         if (named := settings.get("eos_token_id")) is not None:
             tokens = named if isinstance(named, list) else [named]
             if not all(type(token) is int for token in tokens):
-                raise BadInput(f"{path}: eos_token_id: {named!r} is no number of a token; mend it")
+                raise BadInput(f"{path}: eos_token_id: {named!r} is not a token id; correct it")
             found |= set(tokens)
             break
     if not (ends := sorted(token for token in found if token is not None)):

@@ -1,20 +1,22 @@
-"""Rows of the formats conversations come in, as one schema."""
+"""Rows of the formats that conversations come in, converted to one schema."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import ConfigDict
 
 from mothertongue.errors import BadInput
 from mothertongue.params import Replies
-from mothertongue.records import Conversation, Message, Row, Tally, parse, row_id
+from mothertongue.records import Conversation, Message, RowCounts, row_id
+from mothertongue.rows import Row, parse
 
 Numbered = Iterable[tuple[str, object]]  # ("file:line", value)
+FindLanguage = Callable[[str | None, str], str | None]  # row_language of a source
 
 
 class _Loose(Row):
-    """Rows that others wrote carry fields that are not asked for."""
+    """Rows written by others have fields that are not used here."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -26,6 +28,8 @@ class _Turn(_Loose):
 
 class _Dialogue(_Loose):
     messages: list[_Turn]
+    language: str | None = None
+    lang: str | None = None
 
 
 class _OasstMessage(_Loose):
@@ -33,6 +37,7 @@ class _OasstMessage(_Loose):
     parent_id: str | None
     role: Literal["prompter", "assistant"]
     text: str
+    lang: str | None = None
     deleted: bool | None = None
     review_result: bool | None = None
     rank: float | None = None  # of the replies to one message, from 0; a whole number that some exports write as 0.0
@@ -42,6 +47,7 @@ class _OasstNode(_Loose):
     message_id: str
     role: Literal["prompter", "assistant"]
     text: str
+    lang: str | None = None
     deleted: bool | None = None
     review_result: bool | None = None
     rank: float | None = None  # of the replies to one message, from 0; a whole number that some exports write as 0.0
@@ -52,50 +58,79 @@ class _OasstTree(_Loose):
     prompt: _OasstNode
 
 
-def from_messages(source: str, rows: Numbered) -> tuple[list[Conversation], Tally]:
-    """`{"messages": [{"role": ..., "content": ...}, ...]}` a row."""
+def row_language(own: str | None, where: str, declared: str | None, wanted: Sequence[str]) -> str | None:
+    """The language of a row: that of its source, else its own, else the only one of params.yaml.
+
+    None for a language that is not in params.yaml, and where source and row differ. `own` may name a region, which is
+    ignored: `pt-BR` is `pt`. `nb` is `no`, as the detector has it. Raises BadInput where the language is not known and
+    params.yaml has several.
+    """
+    code = own and own.strip().replace("_", "-").partition("-")[0].lower()
+    code = "no" if code == "nb" else code
+    if declared and code and code != declared:
+        return None
+    if code := declared or code:
+        return code if code in wanted else None
+    if len(wanted) > 1:
+        raise BadInput(
+            f"{where}: no language, and params.yaml has {', '.join(wanted)}; add one to the row, or to its source"
+        )
+    return wanted[0]
+
+
+def from_messages(source: str, rows: Numbered, find_language: FindLanguage) -> tuple[list[Conversation], RowCounts]:
+    """Rows like `{"messages": [{"role": ..., "content": ...}, ...], "language": ...}`; language may be missing."""
     found = []
+    dropped: Counter[str] = Counter()
     for where, row in rows:
         dialogue = parse(_Dialogue, row, where)
         if not dialogue.messages:
             raise BadInput(f"{where}: messages: empty conversation; add a message or delete the line")
-        found.append(_conversation(source, [Message(role=t.role, content=t.content) for t in dialogue.messages]))
-    return found, _tally(found, Counter())
+        if language := find_language(dialogue.language or dialogue.lang, where):
+            turns = [Message(role=turn.role, content=turn.content) for turn in dialogue.messages]
+            found.append(_conversation(source, language, turns))
+        else:
+            dropped["other_language"] += len(dialogue.messages)
+    return found, _count(found, dropped)
 
 
-def from_exchanges(source: str, rows: Numbered) -> tuple[list[Conversation], Tally]:
-    """Lists of sentences that user and assistant say in turn, the user first.
+def from_exchanges(source: str, rows: Numbered) -> tuple[list[Conversation], RowCounts]:
+    """Lists of sentences by user and assistant in turn, the user first; `rows` are (language, list).
 
-    What is no such list is dropped and counted as one message: packages carry some, and their users cannot mend them.
+    Anything else is dropped and counted as one message: packages contain some, and their users cannot fix them.
     """
     found = []
     dropped: Counter[str] = Counter()
-    for _, row in rows:
+    for language, row in rows:
         if not isinstance(row, list) or not row or not all(isinstance(turn, str) for turn in row):
             dropped["not_a_list_of_sentences"] += 1
             continue
         turns = [Message(role="assistant" if i % 2 else "user", content=turn) for i, turn in enumerate(row)]
-        found.append(_conversation(source, turns))
-    return found, _tally(found, dropped)
+        found.append(_conversation(source, language, turns))
+    return found, _count(found, dropped)
 
 
-def from_oasst_trees(source: str, rows: Numbered, replies: Replies) -> tuple[list[Conversation], Tally]:
+def from_oasst_trees(
+    source: str, rows: Numbered, find_language: FindLanguage, replies: Replies
+) -> tuple[list[Conversation], RowCounts]:
     """OpenAssistant's nested export, one tree a row: a conversation for each leaf.
 
-    Deleted and badly reviewed messages are dropped with all that answers them, and counted in messages. Of the
-    assistant's replies to one message `best` follows the one that people ranked first (the lowest `rank` of those that
-    are left) and drops the others as `outranked`; where none has a rank, the one with the first message_id in the order
-    of strings, and drops the others as `unranked`. What users reply is nothing to learn, and all of it is followed.
+    Deleted and badly reviewed messages are dropped with all replies to them, and counted in messages. A tree is in the
+    language of its root. Of the assistant's replies to one message `best` follows the one that people ranked first (the
+    lowest `rank` of those that are left) and drops the others as `outranked`; where none has a rank, the first by
+    message_id, and drops the others as `unranked`. All replies of users are followed.
     """
-    roots = [parse(_OasstTree, row, where).prompt for where, row in rows]
-    return _leaves(source, roots, replies)
+    roots = [(where, parse(_OasstTree, row, where).prompt) for where, row in rows]
+    return _follow_leaves(source, roots, find_language, replies)
 
 
-def from_oasst_messages(source: str, rows: Numbered, replies: Replies) -> tuple[list[Conversation], Tally]:
-    """OpenAssistant's flat export, one message a row, joined by `parent_id`; else as `from_oasst_trees`.
+def from_oasst_messages(
+    source: str, rows: Numbered, find_language: FindLanguage, replies: Replies
+) -> tuple[list[Conversation], RowCounts]:
+    """OpenAssistant's flat export, one message a row, joined by `parent_id`; otherwise as `from_oasst_trees`.
 
-    Raises BadInput for a cycle, an id that stands twice, and an orphan that would not be dropped anyway (the export by
-    language has such: a message in another language was taken for this one, and reviewed badly for that).
+    Raises BadInput for a cycle, a duplicate id, and an orphan that would not be dropped anyway (exports by language
+    have some that are: messages in another language, labelled as this one and badly reviewed).
     """
     messages: dict[str, _OasstMessage] = {}
     places: dict[str, str] = {}
@@ -103,13 +138,13 @@ def from_oasst_messages(source: str, rows: Numbered, replies: Replies) -> tuple[
         message = parse(_OasstMessage, row, where)
         if message.message_id in messages:
             first = places[message.message_id]
-            raise BadInput(f"{where}: message_id: {message.message_id!r} stands at {first} already; delete one")
+            raise BadInput(f"{where}: message_id: {message.message_id!r} is a duplicate of {first}; delete one")
         messages[message.message_id], places[message.message_id] = message, where
     children: dict[str | None, list[_OasstMessage]] = {}
     for message in messages.values():
         parent = message.parent_id
         if parent is not None and parent not in messages:
-            if not _refused(message):
+            if not _drop_reason(message):
                 raise BadInput(
                     f"{places[message.message_id]}: parent_id: orphan, no message {parent!r} in this file;"
                     " add the parent or delete the row"
@@ -124,16 +159,18 @@ def from_oasst_messages(source: str, rows: Numbered, replies: Replies) -> tuple[
         replies = [node(child) for child in children.get(message.message_id, [])]
         return _OasstNode.model_construct(**{**message.__dict__, "replies": replies})
 
-    roots = [node(message) for message in children.get(None, [])]
+    roots = [(places[message.message_id], node(message)) for message in children.get(None, [])]
     for identity in messages:
         if identity not in reached:
             raise BadInput(
                 f"{places[identity]}: parent_id: cycle, no root above this message; give one of it parent null"
             )
-    return _leaves(source, roots, replies)
+    return _follow_leaves(source, roots, find_language, replies)
 
 
-def _leaves(source: str, roots: Sequence[_OasstNode], followed: Replies) -> tuple[list[Conversation], Tally]:
+def _follow_leaves(
+    source: str, roots: Sequence[tuple[str, _OasstNode]], find_language: FindLanguage, followed: Replies
+) -> tuple[list[Conversation], RowCounts]:
     dropped: Counter[str] = Counter()
 
     def size(node: _OasstNode) -> int:
@@ -143,12 +180,12 @@ def _leaves(source: str, roots: Sequence[_OasstNode], followed: Replies) -> tupl
         path = [*above, Message(role="user" if node.role == "prompter" else "assistant", content=node.text)]
         replies = []
         for reply in node.replies:
-            if reason := _refused(reply):
+            if reason := _drop_reason(reply):
                 dropped[reason] += size(reply)
             else:
                 replies.append(reply)
         if followed == "best" and (answers := [reply for reply in replies if reply.role == "assistant"]):
-            best, others = _best(answers)
+            best, others = _split_best(answers)
             replies = [reply for reply in replies if reply.role == "prompter" or reply is best]
             for other, reason in others:
                 dropped[reason] += size(other)
@@ -158,31 +195,34 @@ def _leaves(source: str, roots: Sequence[_OasstNode], followed: Replies) -> tupl
             yield from paths(reply, path)
 
     found = []
-    for root in roots:
-        if reason := _refused(root):
+    for where, root in roots:
+        if reason := _drop_reason(root):
             dropped[reason] += size(root)
+        elif language := find_language(root.lang, where):
+            found += [_conversation(source, language, path) for path in paths(root, [])]
         else:
-            found += [_conversation(source, path) for path in paths(root, [])]
-    total = sum(map(size, roots))
-    return found, Tally(taken=total, kept=total - dropped.total(), dropped=dict(dropped))
+            dropped["other_language"] += size(root)
+    total = sum(size(root) for _, root in roots)
+    return found, RowCounts(total=total, kept=total - dropped.total(), dropped=dict(dropped))
 
 
-def _best(replies: Sequence[_OasstNode]) -> tuple[_OasstNode, list[tuple[_OasstNode, str]]]:
+def _split_best(replies: Sequence[_OasstNode]) -> tuple[_OasstNode, list[tuple[_OasstNode, str]]]:
     """The best of several replies, and those that are left out, with the reason."""
     best, *others = sorted(replies, key=lambda reply: (reply.rank is None, reply.rank or 0, reply.message_id))
     return best, [(other, "unranked" if best.rank is None else "outranked") for other in others]
 
 
-def _refused(node: _OasstMessage | _OasstNode) -> str | None:
+def _drop_reason(node: _OasstMessage | _OasstNode) -> str | None:
     if node.deleted:
         return "deleted"
     return "badly_reviewed" if node.review_result is False else None
 
 
-def _tally(found: Sequence[Conversation], dropped: Counter[str]) -> Tally:
+def _count(found: Sequence[Conversation], dropped: Counter[str]) -> RowCounts:
     kept = sum(len(c.messages) for c in found)
-    return Tally(taken=kept + dropped.total(), kept=kept, dropped=dict(dropped))
+    return RowCounts(total=kept + dropped.total(), kept=kept, dropped=dict(dropped))
 
 
-def _conversation(source: str, messages: list[Message]) -> Conversation:
-    return Conversation(id=row_id(source, [(m.role, m.content) for m in messages]), source=source, messages=messages)
+def _conversation(source: str, language: str, messages: list[Message]) -> Conversation:
+    identity = row_id(source, [(m.role, m.content) for m in messages])
+    return Conversation(id=identity, source=source, language=language, messages=messages)

@@ -1,7 +1,7 @@
-"""Runs of the whole chain beside the workspace's own: further seeds, the figures on test, and a list of who looked.
+"""Runs of the whole chain beside the workspace's own: other seeds, the figures on test, and a list of all of them.
 
-Each is a DVC experiment in a temporary copy of the project, so that the workspace stays as it is, with what git knows
-of it, committed or not. Its name ends in a digest of what made its figures: one that was run is not run again.
+Each is a DVC experiment in a temporary copy of the files that git tracks, committed or not, so that the workspace stays
+as it is. Its name ends in a digest of all that its figures depend on: one that has run is not run again.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,20 @@ from ruamel.yaml import YAML
 
 from mothertongue import params
 from mothertongue.errors import BadInput
-from mothertongue.figures import FIGURES
 from mothertongue.files import new_file
-from mothertongue.history import Experiments, Figures, Seeds, Training, read
-from mothertongue.records import write_json
+from mothertongue.history import Experiments, Figures, Seeds, Training, read_history
+from mothertongue.params import Metrics
+from mothertongue.rows import write_json
 
 SEEDS, EXPERIMENTS, FINAL = (Path("metrics", name) for name in ("seeds.json", "experiments.json", "final.md"))
-OURS = re.compile(r"(seed-\d+|final)-[0-9a-f]{8}")  # experiments that nobody chooses by
+OURS = re.compile(r"(seed(-\d+)+|final)-[0-9a-f]{8}")  # not used for choices
 
 
-def digest(lock: Mapping[str, Any], word: str, apart: str) -> str:
-    """Of what made the outputs of the stages `word` and all that follow but the report, one parameter set apart.
+def digest(lock: Mapping[str, Any], word: str, without: Sequence[str]) -> str:
+    """Of all that the outputs of the stages `word` and those after them, but the report, depend on.
 
-    `lock` is what dvc.lock holds. What these stages hand to each other follows from the rest and is left out.
+    `lock` is the content of dvc.lock. `without` are the parameters that the runs differ in. Files that these stages
+    write and read follow from the rest and are left out.
     """
     stages = {name: stage for name, stage in lock["stages"].items() if name != "report"}
     names = {name for name in stages if name.split("@")[0] == word}
@@ -46,12 +47,12 @@ def digest(lock: Mapping[str, Any], word: str, apart: str) -> str:
         if not more:
             break
         names |= more
-    section, _, field = apart.rpartition(".")
     found = {}
     for name in names:
-        values = {key: value for key, value in _params(stages[name]).items() if key != apart}
-        if section in values:
-            values[section] = {key: value for key, value in values[section].items() if key != field}
+        values = {key: value for key, value in _params(stages[name]).items() if key not in without}
+        for section, _, field in (key.rpartition(".") for key in without):
+            if section in values:
+                values[section] = {key: value for key, value in values[section].items() if key != field}
         deps = {dep["path"]: dep["md5"] for dep in stages[name].get("deps", ()) if not _within(dep["path"], outs)}
         engines = {file: of for file, of in stages[name].get("params", {}).items() if file != "params.yaml"}
         found[name] = [stages[name]["cmd"], deps, values, engines]
@@ -95,25 +96,23 @@ def _remove(name: str) -> None:
             _git("update-ref", "-d", reference)
 
 
-def _run(name: str, change: str, made: Callable[[Any], str], ours: str) -> str | None:
-    """The commit of an experiment with one change, which is run where there is none; None where it failed.
+def _run(name: str, changes: Sequence[str], compute_digest: Callable[[Any], str], ours: str) -> str | None:
+    """The commit of an experiment with changed parameters, which is run where there is none; None where it failed.
 
-    `made` is the digest of what made the figures of a dvc.lock, and has to be `ours`. Raises BadInput where it is not:
-    the experiment saw other files than the workspace has.
+    Raises BadInput where the digest of its dvc.lock is not `ours`: it ran on other files than the workspace has.
     """
     if name not in (other for _, _, other in _experiments()):
-        subprocess.run(
-            [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, "--set-param", change], check=False
-        )
+        options = [part for change in changes for part in ("--set-param", change)]
+        subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *options], check=False)
     commit = next((commit for commit, _, other in _experiments() if other == name), None)
-    if commit and made(_yaml(_git("show", f"{commit}:dvc.lock"))) != ours:
+    if commit and compute_digest(_yaml(_git("show", f"{commit}:dvc.lock"))) != ours:
         _remove(name)
-        raise BadInput(f"{name}: made from other files than the workspace has; `git add` new files, and run again")
+        raise BadInput(f"{name}: it ran on other files than the workspace has; `git add` new files, and run again")
     return commit
 
 
-def _figures(read_text: Callable[[str], str], columns: Iterable[str]) -> Figures:
-    suites = {name: [f"metrics/measured/{name}/{suite}.json" for suite in FIGURES] for name in columns}
+def _figures(read_text: Callable[[str], str], params: Metrics) -> Figures:
+    suites = {name: [f"metrics/measured/{name}/{suite}.json" for suite in params.suites] for name in params.models}
     return {
         name: {
             figure: found["value"] for path in paths for figure, found in json.loads(read_text(path))["figures"].items()
@@ -124,13 +123,13 @@ def _figures(read_text: Callable[[str], str], columns: Iterable[str]) -> Figures
 
 @click.group()
 def main() -> None:
-    """Further seeds, the figures on test, and a list of the experiments that were looked at."""
+    """Other seeds, the figures on test, and a list of the experiments that were compared."""
 
 
 @main.command()
 def note() -> None:
     """Add the experiments of this clone and a look at test to metrics/experiments.json; `make repro` does so first."""
-    known = read(EXPERIMENTS, Experiments)
+    known = read_history(EXPERIMENTS, Experiments)
     seen = {line.split()[0] for line in (*known.validation, *known.test)}
     new: dict[str, list[str]] = {"validation": [], "test": []}
     for commit, _, name in _experiments():
@@ -151,26 +150,27 @@ def note() -> None:
 @main.command()
 @click.argument("count", type=click.IntRange(min=2))
 def seeds(count: int) -> None:
-    """Train and measure with COUNT seeds in all, from adapter.seed on; metrics/seeds.json gets all their figures."""
+    """Train and measure with COUNT seeds in all, from the seed of each step on; metrics/seeds.json gets all figures."""
     from dvc.api import DVCFileSystem
 
-    values, ours = params.load(), digest(_lock(), "adapter", "adapter.seed")
-    first, columns = values.adapter.seed, list(values.metrics.models)
-    runs = [Training(seed=first, figures=_figures(lambda path: Path(path).read_text(encoding="utf-8"), columns))]
-    failed = []
-    for seed in range(first + 1, first + count):
-        made = partial(digest, word="adapter", apart="adapter.seed")
-        if commit := _run(f"seed-{seed}-{ours}", f"adapter.seed={seed}", made, ours):
-            kept = DVCFileSystem(rev=commit)
-            runs.append(
-                Training(seed=seed, figures=_figures(lambda path, kept=kept: str(kept.read_text(path)), columns))  # type: ignore[misc]
-            )
+    values = params.load()
+    first = {name: step.seed for name, step in sorted(values.adapter.items())}
+    compute_digest = partial(digest, word="adapter", without=[f"adapter.{name}.seed" for name in first])
+    ours = compute_digest(_lock())
+    figures = _figures(lambda path: Path(path).read_text(encoding="utf-8"), values.metrics)
+    runs, failed = [Training(seeds=first, figures=figures)], []
+    for more in range(1, count):
+        others = {name: seed + more for name, seed in first.items()}
+        changes = [f"adapter.{name}.seed={seed}" for name, seed in others.items()]
+        if commit := _run(f"seed-{'-'.join(map(str, others.values()))}-{ours}", changes, compute_digest, ours):
+            read_text = DVCFileSystem(rev=commit).read_text
+            runs.append(Training(seeds=others, figures=_figures(read_text, values.metrics)))
         else:
-            failed.append(seed)
+            failed.append(", ".join(f"{name} {seed}" for name, seed in others.items()))
     write_json(SEEDS, Seeds(split=values.metrics.split, runs=runs).model_dump())
     click.echo(f"{SEEDS}: {len(runs)} of {count} trainings")
     if failed:
-        raise BadInput(f"adapter.seed {', '.join(map(str, failed))}: no figures, see above; `make seeds` tries again")
+        raise BadInput(f"seeds {'; '.join(failed)}: no figures, see above; `make seeds` tries again")
 
 
 @main.command()
@@ -178,14 +178,14 @@ def final() -> None:
     """Measure on split test, and write that report to metrics/final.md; metrics/experiments.json keeps the look."""
     if params.load().metrics.split == "test":
         raise BadInput("params.yaml: metrics.split: `make final` turns it to test itself; choose on validation")
-    ours, known = digest(_lock(), "metrics", "metrics.split"), read(EXPERIMENTS, Experiments)
+    compute_digest = partial(digest, word="metrics", without=["metrics.split"])
+    ours, known = compute_digest(_lock()), read_history(EXPERIMENTS, Experiments)
     if ours not in known.test:
         write_json(EXPERIMENTS, {"validation": known.validation, "test": sorted([*known.test, ours])})
     name = f"final-{ours}"
-    _remove(name)  # the page may be another today; what it is made of is in DVC's cache
-    made = partial(digest, word="metrics", apart="metrics.split")
-    if not (commit := _run(name, "metrics.split=test", made, ours)):
-        raise BadInput(f"{name}: the experiment failed, see above; mend that and run again")
+    _remove(name)  # the page may have changed; its figures are in DVC's cache
+    if not (commit := _run(name, ["metrics.split=test"], compute_digest, ours)):
+        raise BadInput(f"{name}: the experiment failed, see above; fix that and run again")
     with new_file(FINAL) as file:
         file.write(f"Settings `{ours}`.\n{_git('show', f'{commit}:metrics/report.md')}".encode())
     click.echo(f"{FINAL}: written")

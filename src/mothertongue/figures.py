@@ -1,11 +1,11 @@
-"""Every figure there is: its suite, its kind, which way is better, and what it says."""
+"""All figures: suite, kind, which direction is better, and meaning."""
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 
 class Figure(NamedTuple):
-    """`kind` is one of significance.KINDS; `better` is empty where neither way is."""
+    """`kind` is one of significance.KINDS; `better` is empty where neither direction is."""
 
     kind: Literal["share", "mean", "whole", "ratio", "perplexity", "bleu", "chrf"]
     better: Literal["higher", "lower", ""]
@@ -17,7 +17,7 @@ FIGURES: Mapping[str, Mapping[str, Figure]] = {
         "right_language": Figure("ratio", "higher", "share of answers of four words and more in the language"),
         "undecided": Figure("share", "lower", "share of answers under four words: too short to tell"),
         "repetition": Figure(
-            "ratio", "lower", "share of an answer's word trigrams that stood in it before, four words and more"
+            "ratio", "lower", "share of an answer's word trigrams that occur earlier in it, four words and more"
         ),
         "chrf_to_expert": Figure("chrf", "higher", "corpus chrF++ of the answers to the experts'"),
         "chrf_mismatched": Figure("chrf", "", "its control: to the experts' answers to other questions"),
@@ -32,7 +32,7 @@ FIGURES: Mapping[str, Mapping[str, Figure]] = {
         "match_accuracy": Figure(
             "share",
             "higher",
-            "share of held-out pairs whose chosen side gained more, against the base without a system prompt, than the"
+            "share of held-out pairs whose chosen side gained more, against the reference model, than the"
             " chosen side of another question; ties half",
         ),
         "match_margin": Figure("mean", "higher", "how much more it gained, nats"),

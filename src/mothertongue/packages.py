@@ -1,4 +1,4 @@
-"""Python packages that carry data or models."""
+"""Python packages that contain data or models."""
 
 from importlib import metadata
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from mothertongue.errors import BadInput
 
 
-def installed(name: str, version: str) -> metadata.Distribution:
-    """An installed package of just this version. Raises BadInput else."""
+def find_package(name: str, version: str) -> metadata.Distribution:
+    """An installed package of just this version. Raises BadInput otherwise."""
     command = f"pip install --no-deps {name}=={version}"
     try:
         found = metadata.distribution(name)
@@ -20,6 +20,6 @@ def installed(name: str, version: str) -> metadata.Distribution:
     return found
 
 
-def place(found: metadata.Distribution, inside: str) -> Path:
-    """Where a file or folder of a package lies. The package is not imported."""
+def locate_file(found: metadata.Distribution, inside: str) -> Path:
+    """The path of a file or folder of a package. The package is not imported."""
     return Path(str(found.locate_file(inside)))

@@ -1,12 +1,11 @@
 """A typed mirror of params.yaml: one frozen, strict class per section, every error reported at once with its line."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-import click
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -14,42 +13,44 @@ from ruamel.yaml.error import YAMLError
 from mothertongue.errors import BadInput
 
 
-def _printed(text: str) -> str:
+def _check_printable(text: str) -> str:
     if not text.isprintable() or not text.strip():
         raise PydanticCustomError("id", "input should be text that can be printed")
     return text
 
 
-def _commit(revision: str) -> str:
+def _check_commit(revision: str) -> str:
     if not re.fullmatch("[0-9a-f]{40}", revision):
-        # What a branch or a tag names changes, and nothing here would notice.
+        # A branch or a tag moves, and nothing here would notice.
         raise PydanticCustomError(
             "commit", "input should be a commit of the repository, 40 hex digits, and no branch or tag"
         )
     return revision
 
 
-def _inside(path: str) -> str:
+def _check_relative(path: str) -> str:
     if PurePosixPath(path).as_posix() != path or not path.strip(".") or path[0] == "/" or ".." in path.split("/"):
-        # DVC follows what lies in data/sources, and one file has one name there.
-        raise PydanticCustomError("inside", "input should be the path of a file in data/sources, from there")
+        # DVC tracks data/sources, and a file has one name there.
+        raise PydanticCustomError("inside", "input should be the path of a file, relative to data/sources")
     return path
 
 
-Id = Annotated[str, AfterValidator(_printed)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Id = Annotated[str, AfterValidator(_check_printable)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]  # ISO 639 code, quoted: YAML 1.1 reads no as false
 Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["bfloat16", "float32"]
+Engine = Literal["vllm", "transformers"]
 
 
 class Section(BaseModel):
-    """What all sections share: unknown keys and silent conversions are refused."""
+    """Base of all sections: unknown keys and silent conversions are refused."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Package(Section):
-    """Something that a Python package carries; `revision` is the package's version."""
+    """Data or a model inside a Python package; `revision` is the package's version."""
 
     source: Literal["package"]
     id: Id
@@ -61,29 +62,31 @@ class Hub(Section):
 
     source: Literal["hub"]
     id: Id
-    revision: Annotated[str, AfterValidator(_commit)]
+    revision: Annotated[str, AfterValidator(_check_commit)]
 
 
-class Folder(Section):
-    """A local folder in the hub's format."""
+class PackageModel(Package):
+    """A model in a Python package, as one GGUF file."""
+
+    dtype: Dtype
+
+
+class HubModel(Hub):
+    """A model on the Hugging Face hub."""
+
+    dtype: Dtype
+
+
+class FolderModel(Section):
+    """A model in a local folder in the hub's format."""
 
     source: Literal["folder"]
     id: Id
-
-
-Model = Annotated[Package | Hub | Folder, Field(discriminator="source")]
-# The model to adapt, or another one. A mistake is explained for the one that was meant.
-BaseOrModel = Annotated[
-    Annotated[Literal["base"], Tag("<text>")] | Annotated[Model, Tag("<mapping>")],
-    Discriminator(lambda value: "<text>" if isinstance(value, str) else "<mapping>"),
-]
-
-
-class Base(Section):
-    """The model to adapt."""
-
-    model: Model
     dtype: Dtype
+
+
+# `dtype` is what the model computes in, whatever its weights are stored in.
+Model = Annotated[PackageModel | HubModel | FolderModel, Field(discriminator="source")]
 
 
 Format = Literal["oasst_trees", "oasst_messages", "messages"]
@@ -91,9 +94,10 @@ Replies = Literal["best", "all"]  # which of several replies to one message of O
 
 
 class PackageConversations(Package):
-    """Conversations that a package carries."""
+    """Conversations in a Python package, which has a folder for each language."""
 
     format: Literal["chatterbot"]
+    language: Language | None = None  # where it is missing: each of `languages`
 
 
 class HubConversations(Hub):
@@ -101,16 +105,18 @@ class HubConversations(Hub):
 
     format: Format
     split: str
-    replies: Replies = "best"  # of OpenAssistant's formats
+    replies: Replies | None = None  # OpenAssistant's formats only, which need it
+    language: Language | None = None  # of all rows; where it is missing, each row names its own, or there is only one
 
 
 class FileConversations(Section):
     """A JSONL file in data/sources/."""
 
     source: Literal["file"]
-    id: Annotated[Id, AfterValidator(_inside)]
+    id: Annotated[Id, AfterValidator(_check_relative)]
     format: Format
-    replies: Replies = "best"  # of OpenAssistant's formats
+    replies: Replies | None = None  # OpenAssistant's formats only, which need it
+    language: Language | None = None  # as for the hub
 
 
 Conversations = Annotated[PackageConversations | HubConversations | FileConversations, Field(discriminator="source")]
@@ -139,25 +145,29 @@ class Threads(Section):
 
 
 class Generator(Section):
-    """Who answers, and how."""
+    """A model and sampling parameters that answer every thread."""
 
-    model: BaseOrModel
-    guide: bool  # put prompts/guide before the conversation
-    n: Annotated[int, Field(ge=1)]
+    model: Name  # of section `models`
+    engine: Engine
+    system_prompt: bool  # put prompts/system_prompt before the conversation
+    n: Annotated[int, Field(ge=1)]  # answers to each thread
     temperature: Annotated[float, Field(ge=0)]
     top_p: Annotated[float, Field(gt=0, le=1)]
     max_tokens: Annotated[int, Field(ge=1)]
 
 
 class RubricJudge(Section):
-    """A model that reads prompts/rubric and says a number; the score is that number's expectation."""
+    """A model that is given a rubric and answers with a number; the score is the expectation of that number."""
 
     kind: Literal["rubric"]
-    model: BaseOrModel
-    min_mass: Share  # probability that the score tokens must hold together, else the verdict is `unparsed`
+    model: Name  # of section `models`
+    engine: Engine
+    min_label_mass: Share  # probability that the five scores must have together, else the verdict is `unparsed`
 
 
-ASSUMPTION = "assumption"  # what a rule names in place of a judge where it takes the chosen side to be better
+Judge = RubricJudge  # to become a union by `kind`
+
+ASSUMPTION = "assumption"  # named by a rule instead of a judge: the chosen side is taken to be better
 
 
 class Rule(Section):
@@ -177,9 +187,12 @@ class Pairs(Section):
     max_cut_rejected: Share  # share of a rule's rejected sides cut at max_tokens, above which no pairs are written
 
 
-class Adapter(Section):
-    """DPO with LoRA."""
+class Step(Section):
+    """A training step: a LoRA adapter, trained with DPO on top of a model."""
 
+    start: Annotated[Name, Field(alias="from")]  # a fetched model, or the step before
+    method: Literal["dpo"]
+    data: Literal["pairs"]  # the file in data/ to train on
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # of the weights to start from, and of the order of the pairs
     rank: Annotated[int, Field(ge=1)]
     alpha: Annotated[float, Field(gt=0)]
@@ -193,30 +206,44 @@ class Adapter(Section):
     batch: Annotated[int, Field(ge=1)]
     accumulation: Annotated[int, Field(ge=1)]
     max_length: Annotated[int, Field(ge=2)]  # tokens of prompt and answer together
-    max_cut: Share  # share of pairs longer than that, above which training does not start
+    max_left_out: Share  # share of pairs longer than that, above which training does not start
     evaluations: Annotated[int, Field(ge=1)]  # times the validation pairs are measured
 
 
 class Merged(Section):
-    """How the merged model is stored, and how far it may be from base and adapter."""
+    """How merged models are stored, and how far one may be from the model and the adapter that it is made of."""
 
     dtype: Dtype
     max_difference: Annotated[float, Field(gt=0)]  # nats, of any token's log-probability
 
 
-class Measured(Section):
-    """A column of the report."""
+class Level(Section):
+    """A model quantised with bitsandbytes."""
 
-    model: Annotated[str, Field(pattern=r"^(base|merged|quantized/[a-z0-9_]+)$")]  # the folder under models/
-    system_prompt: bool  # put prompts/guide before every conversation
+    model: Name  # a fetched model or a step
+    format: Literal["nf4", "int8"]
+
+
+class Column(Section):
+    """A column of the report: a model with or without a system prompt."""
+
+    model: Name  # a fetched model, a step or a level
+    engine: Engine
+    system_prompt: bool  # put prompts/system_prompt before every conversation
+
+
+Suite = Literal["benchmark", "preference", "language", "perplexity", "translation"]
 
 
 class Metrics(Section):
-    """What is measured, on which split, and how long a model may answer, in tokens."""
+    """What is measured, on which split, and how long an answer may be, in tokens."""
 
-    split: Literal["validation", "test"]  # choices are made on validation; test is for others, once
-    models: Annotated[dict[Name, Measured], Field(min_length=1)]
-    baselines: Annotated[list[Name], Field(min_length=1)]  # measured models that all others are compared with
+    split: Literal["validation", "test"]  # choices are made on validation; the report for others is made once, on test
+    suites: Annotated[list[Suite], Field(min_length=1)]
+    models: Annotated[dict[Name, Column], Field(min_length=1)]
+    headline: Name  # the column that the report is about
+    baselines: Annotated[list[Name], Field(min_length=1)]  # columns that all others are compared with
+    reference_model: Name  # the model under which DPO's implicit rewards are 0: where training starts
     answer_tokens: Annotated[int, Field(ge=1)]
     translation_tokens: Annotated[int, Field(ge=1)]
 
@@ -224,18 +251,18 @@ class Metrics(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    languages: Annotated[list[Language], Field(min_length=1)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    base: Base
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
     raw: Raw
     filtered: Filtered
     threads: Threads
     generated: Annotated[dict[Name, Generator], Field(min_length=1)]
-    scored: Annotated[dict[Name, RubricJudge], Field(min_length=1)]
+    scored: Annotated[dict[Name, Judge], Field(min_length=1)]
     pairs: Pairs
-    adapter: Adapter
+    adapter: Annotated[dict[Name, Step], Field(min_length=1)]
     merged: Merged
-    quantized: Annotated[list[Literal["nf4", "int8"]], Field(min_length=1)]
+    quantized: dict[Name, Level]
     metrics: Metrics
 
 
@@ -254,40 +281,46 @@ def load(path: Path = Path("params.yaml")) -> Params:
     except YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise BadInput(f"{place}: not YAML ({problem or ' '.join(str(error).split())}); mend it") from error
+        raise BadInput(f"{place}: not YAML ({problem or ' '.join(str(error).split())}); fix it") from error
     except ValidationError as error:
         wrong = [_explain(e) for e in error.errors()]
     except (ValueError, RecursionError) as error:  # a date that is none, a number too long, brackets without end
-        raise BadInput(f"{path}: a value cannot be read ({' '.join(str(error).split())}); mend it") from error
+        raise BadInput(f"{path}: a value cannot be read ({' '.join(str(error).split())}); fix it") from error
     else:
-        wrong = _wrong_names(params)
-        if not wrong:
+        from mothertongue.references import find_problems  # which knows the classes above
+
+        if not (wrong := find_problems(params)):
             return params
-    tree = YAML(typ="rt").load(text)
-    raise BadInput("\n".join(f"{path}:{_place(tree, where)}: {what}" for where, what in wrong))
+    raise describe_problems(path, wrong)
+
+
+def describe_problems(path: Path, problems: Sequence["Problem"]) -> BadInput:
+    """The exception for problems in a file of parameters, each on a line with its place."""
+    tree = YAML(typ="rt").load(path)
+    return BadInput("\n".join(f"{path}:{_locate(tree, where)}: {what}" for where, what in problems))
 
 
 T = TypeVar("T")
 
 
-def named(section: str, entries: Mapping[str, T], name: str) -> T:
-    """The entry of a section that a stage was told on its command line. Raises BadInput where there is none."""
+def get_entry(section: str, entries: Mapping[str, T], name: str) -> T:
+    """The entry of a section that a stage got on its command line. Raises BadInput where there is none."""
     if name not in entries:
         raise BadInput(f"params.yaml: {section}: no {name!r}; take one of {', '.join(sorted(entries))}")
     return entries[name]
 
 
-Mistake = tuple[tuple[str | int, ...], str]  # where it stands, as in ("pairs", "rules", 0, "name"), and what it is
+Problem = tuple[tuple[str | int, ...], str]  # where, as in ("pairs", "rules", 0, "name"), and what is wrong
 
 
-def _explain(error: Any) -> Mistake:
-    where = tuple(part for part in error["loc"] if part not in ("<text>", "<mapping>", "[key]"))
+def _explain(error: Any) -> Problem:
+    where = tuple(part for part in error["loc"] if part != "[key]")
     found = error.get("ctx", {})
     match error["type"]:
         case "missing":
             return where, "missing; add it"
         case "extra_forbidden":
-            return where, "unknown parameter; remove it or mend its name"
+            return where, "unknown parameter; remove it or fix its name"
         case "union_tag_not_found":
             return (*where, found["discriminator"].strip("'")), "missing; add it"
         case "union_tag_invalid":
@@ -300,8 +333,8 @@ def _explain(error: Any) -> Mistake:
             return where, f"{message[0].lower()}{message[1:]}, got {error['input']!r}"
 
 
-def _place(tree: Any, where: tuple[str | int, ...]) -> str:
-    """Line and dotted name, `12: adapter.beta`; where a name is missing, the line of what it is missing from."""
+def _locate(tree: Any, where: tuple[str | int, ...]) -> str:
+    """Line and dotted name, `12: adapter.beta`; for a missing name, the line of its section."""
     names: list[str] = []
     line, node = 1, tree
     for number, part in enumerate(where, start=1):
@@ -310,104 +343,6 @@ def _place(tree: Any, where: tuple[str | int, ...]) -> str:
             line, node = here[0] + 1, node[part]
         except (AttributeError, KeyError, IndexError, TypeError):
             if number < len(where):
-                continue  # the tag of a union, which does not stand in the file
+                continue  # the tag of a union, which is not in the file
         names.append(str(part))
     return f"{line}: {'.'.join(names) or 'whole file'}"
-
-
-def _wrong_names(params: Params) -> list[Mistake]:
-    """What one section says of another must be there, and a name says one thing."""
-    taken = {"reference", "best", "worst"}
-    wrong: list[Mistake] = [
-        (("generated", name), "the name has a meaning in pairs; take another")
-        for name in sorted(taken & set(params.generated))
-    ]
-    wrong += [
-        (("generated", name, "n"), f"at temperature 0 all {entry.n} samples are equal; make it 1, or raise temperature")
-        for name, entry in params.generated.items()
-        if entry.temperature == 0 and entry.n > 1
-    ]
-    if ASSUMPTION in params.scored:
-        wrong.append((("scored", ASSUMPTION), "the name has a meaning in pairs; take another"))
-    if params.threads.validation + params.threads.test >= 1:
-        wrong.append((("threads",), "validation and test leave nothing to train on; make them smaller"))
-    wrong += [
-        (("raw", "sources", number), "stands there already; delete one")
-        for number, source in enumerate(params.raw.sources)
-        if _content(source) in map(_content, params.raw.sources[:number])
-    ]
-    wrong += [
-        (("raw", "sources", number, "replies"), f"format {source.format} has no ranked replies; remove it")
-        for number, source in enumerate(params.raw.sources)
-        if source.format == "messages" and "replies" in source.model_fields_set
-    ]
-    wrong += [
-        (("quantized", number), f"{level!r} stands there already; delete one")
-        for number, level in enumerate(params.quantized)
-        if level in params.quantized[:number]
-    ]
-    if params.metrics.split == "validation" and not params.threads.validation:
-        wrong.append((("metrics", "split"), "threads.validation is 0, so there is nothing to measure; raise it"))
-    measured = params.metrics.models
-    folders = {"base", "merged"} | {f"quantized/{level}" for level in params.quantized}
-    for place, (name, column) in enumerate(measured.items()):
-        where = ("metrics", "models", name)
-        if column.model not in folders:
-            wrong.append(((*where, "model"), f"no {column.model!r}; take one of {', '.join(sorted(folders))}"))
-        if column in list(measured.values())[:place]:
-            wrong.append((where, "measures what stands there already; delete one"))
-    wrong += [
-        (("quantized", number), f"no entry of metrics.models measures quantized/{level}; add one, or delete the level")
-        for number, level in enumerate(params.quantized)
-        if f"quantized/{level}" not in {column.model for column in measured.values()}
-    ]
-    for number, name in enumerate(params.metrics.baselines):
-        if name not in measured:
-            what = f"no {name!r}; take one of {', '.join(sorted(measured))}"
-            wrong.append((("metrics", "baselines", number), what))
-    if set(measured) <= set(params.metrics.baselines):
-        wrong.append((("metrics", "models"), "nothing but baselines; add a model to compare with them"))
-    names = [rule.name for rule in params.pairs.rules]
-    for number, rule in enumerate(params.pairs.rules):
-        if rule.name in names[:number]:
-            wrong.append((("pairs", "rules", number, "name"), f"{rule.name!r} names another rule; take another name"))
-        for field, name, known in (
-            ("chosen", rule.chosen, taken | set(params.generated)),
-            ("rejected", rule.rejected, taken | set(params.generated)),
-            ("judge", rule.judge, {ASSUMPTION, *params.scored}),
-        ):
-            if name not in known:
-                what = f"no {name!r}; take one of {', '.join(sorted(known))}"
-                wrong.append((("pairs", "rules", number, field), what))
-        if rule.judge == ASSUMPTION:
-            wrong += [(("pairs", "rules", number, field), what) for field, what in _unranked(rule)]
-    return wrong
-
-
-def _content(source: Conversations) -> tuple[str, str, str]:
-    """What a source is read from, whatever is made of it."""
-    return source.source, source.id, source.split if isinstance(source, HubConversations) else ""
-
-
-def _unranked(rule: Rule) -> list[tuple[str, str]]:
-    """What a rule by assumption asks for although nobody ranks its answers."""
-    found = [
-        (field, f"by assumption nothing is {name}; take reference or a generator, or a judge that ranks")
-        for field, name in (("chosen", rule.chosen), ("rejected", rule.rejected))
-        if name in ("best", "worst")
-    ]
-    if rule.chosen == rule.rejected and not found:
-        found.append(("rejected", f"by assumption {rule.chosen!r} is not better than itself; take another"))
-    if rule.min_margin:
-        found.append(("min_margin", "by assumption there are no scores; make it 0, or take a judge that ranks"))
-    return found
-
-
-@click.command()
-def main() -> None:
-    """Check params.yaml, with each mistake on a line of its own. `make repro` does so before DVC reads it."""
-    load()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,28 @@
-"""What a person reads, and what `dvc exp show` shows: every figure beside its control and the baselines."""
+"""The report: every figure beside its control and the baselines, and a summary for `dvc exp show`."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unicodedata import category
 
-from mothertongue import significance, texts
+from mothertongue import languages, significance, texts
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES, Figure
+from mothertongue.files import read_json_object
+from mothertongue.measurements import Difference, Estimate, JudgeAccuracy, SampleScore
 from mothertongue.params import Metrics
-from mothertongue.records import Difference, Estimate, Item, Thread, Worth, by_id, parse, read_rows
+from mothertongue.records import Thread
+from mothertongue.rows import index_by_id, parse, read_rows
 
 Cell = tuple[str, str, str]  # measured model, baseline, figure
 
 ALL: Mapping[str, Figure] = {name: figure for suite in FIGURES.values() for name, figure in suite.items()}
 LEVEL = 0.05  # of all differences of a page together
-# What decides: the rows of the report's first table, and the columns of `dvc exp show`.
+REMEDY = "run the stage that makes it"
+# The rows of the report's first table, and the columns of `dvc exp show`.
 HEADLINE = (
     "right_language",
     "undecided",
@@ -32,88 +36,149 @@ HEADLINE = (
     "accuracy",
     "chrf_from_english",
 )
-TESTED = frozenset(name for name, figure in ALL.items() if figure.better)  # the others are never bold
+LENGTHS = (
+    "`right_language`, `repetition` and `chrf_to_expert` depend on length: their differences are at equal lengths,",
+    "each pair of answers cut to the words of its shorter one; in brackets are the values so cut, the column's and the",
+    "baseline's, and the number of pairs with a value.",
+)
+TESTED = frozenset(name for name, figure in ALL.items() if figure.better)  # others are never bold
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All figures of all measured models, in the order of params.yaml.
+    """All figures of all columns, in one language (`language`) or in all together (None).
 
-    `values` by measured model and figure. `references` are the figures of the language suite for the experts' own
-    answers and for one same answer to everything (`trivial`). `differences` to each baseline; `p`, of those figures of
-    which one way is better, their p-values adjusted for their number (Holm 1979). What depends on an answer's length is
-    compared at like lengths: `cut` holds the two values, the model's and the baseline's. `written` is the system turn
-    that the chat template writes by itself.
+    Columns are in the order baselines, subject, others by name: DVC does not see the order of a map. `subject` is the
+    column of the headline.
+
+    `values` by column and figure. `references` are the figures of the language suite for the experts' own answers and
+    for one single answer to every question (`trivial`). `differences` to each baseline; `p` are the p-values of those
+    figures where one direction is better, adjusted for all of the page (Holm 1979). Figures that depend on an answer's
+    length are compared at equal lengths: `cut` has the two values, the column's and the baseline's. `written` is the
+    system turn that the chat template writes by itself.
     """
 
+    language: str | None
     values: Mapping[str, Mapping[str, Estimate]]
     references: Mapping[str, Mapping[str, Estimate]]
     differences: Mapping[Cell, Difference]
-    p: Mapping[Cell, float]
     cut: Mapping[Cell, tuple[float, float]]
     sizes: Mapping[str, int]
+    subject: str
     baselines: Sequence[str]
     written: str | None = None
+    p: Mapping[Cell, float] = field(default_factory=dict)
 
     @property
-    def subject(self) -> str:
-        """What the headline is about: the first measured model that is no baseline."""
-        return next(name for name in self.values if name not in self.baselines)
+    def title(self) -> str:
+        """The language's English name."""
+        return languages.english_name(self.language) if self.language else "All languages"
 
 
 def compare(
-    measured: Path, threads: Sequence[Thread], params: Metrics, code: str, seed: int
-) -> tuple[Comparison, Mapping[str, Mapping[str, str]]]:
-    """Read what the metrics stages wrote under `measured`/<name>/, and compare each model with each baseline.
+    measured: Path, threads: Sequence[Thread], params: Metrics, codes: Sequence[str], seed: int
+) -> tuple[list[Comparison], Mapping[str, Mapping[str, str]]]:
+    """Read what the metrics stages wrote under `measured`/<name>/, and compare each column with each baseline.
 
-    Also gives what each said to each held-out thread, by name and thread id. Raises BadInput where two were measured
-    differently or on different items.
+    The first comparison is of all languages together; where there are several, one of each follows. Also returns the
+    answers to held-out threads, by column and thread id. Raises BadInput where two columns were measured differently or
+    on different items.
     """
-    values = {name: _estimates(measured / name) for name in params.models}
-    items = {name: _items(measured / name) for name in params.models}
-    said = {name: {item.id: item.text for item in found["right_language"]} for name, found in items.items()}
+    columns = list(dict.fromkeys([*params.baselines, params.headline, *sorted(params.models)]))
+    scores = {name: _read_scores(measured / name, params) for name in columns}
+    answers = {name: {row.id: row.text for row in found.get("right_language", ())} for name, found in scores.items()}
+    about = {name: read_json_object(measured / name / "model.json", REMEDY) for name in columns}
+    found = []
+    for code in (None, *codes) if len(codes) > 1 else (None,):
+        part = [thread for thread in threads if code in (None, thread.language)]
+        values = {name: _read_estimates(measured / name, params, code) for name in columns}
+        differences, cut = _compare_columns(measured, values, scores, answers, part, params, code, seed)
+        comparison = Comparison(
+            language=code,
+            values=values,
+            references=_estimate_references(part, params) if "language" in params.suites else {},
+            differences=differences,
+            cut=cut,
+            sizes={name: each["bytes"] for name, each in about.items()},
+            subject=params.headline,
+            baselines=params.baselines,
+            written=next(iter(about.values()))["written_system_prompt"],
+        )
+        found.append(comparison)
+    return _adjust(found), answers
+
+
+def _adjust(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons with the p-values of all of them together adjusted."""
+    adjusted = significance.adjust_holm(
+        {
+            (place, cell): difference.p
+            for place, comparison in enumerate(comparisons)
+            for cell, difference in comparison.differences.items()
+            if cell[2] in TESTED
+        }
+    )
+    return [
+        replace(comparison, p={cell: p for (where, cell), p in adjusted.items() if where == place})
+        for place, comparison in enumerate(comparisons)
+    ]
+
+
+def _compare_columns(
+    measured: Path,
+    values: Mapping[str, Mapping[str, Estimate]],
+    scores: Mapping[str, Mapping[str, Sequence[SampleScore]]],
+    answers: Mapping[str, Mapping[str, str]],
+    threads: Sequence[Thread],
+    params: Metrics,
+    code: str | None,
+    seed: int,
+) -> tuple[dict[Cell, Difference], dict[Cell, tuple[float, float]]]:
+    """Differences of each column to each baseline, and the values at equal lengths of figures that depend on it."""
+    by_id = index_by_id(threads)
     differences: dict[Cell, Difference] = {}
     cut: dict[Cell, tuple[float, float]] = {}
     for place, baseline in enumerate(params.baselines):
-        for name in params.models:
+        for name in values:
             if name in params.baselines[: place + 1]:
                 continue
             for figure, (kind, _, _) in ALL.items():
                 if kind == "whole" or figure not in values[name] or figure not in values[baseline]:
                     continue
-                ours, theirs = items[name][figure], items[baseline][figure]
-                signature = _same_signature(measured, figure, name, baseline, values)
+                signature = _check_signatures(measured, figure, name, baseline, values)
+                ours, theirs = (
+                    [row for row in scores[each][figure] if code in (None, row.language)] for each in (name, baseline)
+                )
                 try:
                     if {(i.group, i.id) for i in ours} != {(i.group, i.id) for i in theirs}:
                         raise ValueError("the items differ")
                     if figure in texts.CONFOUNDED:
-                        both = (said[name], said[baseline])
-                        ours, theirs = texts.at_like_lengths(figure, ours, both, by_id(threads), code)
-                        if kind == "ratio" and not any(item.values[1] for item in ours):
+                        both = (answers[name], answers[baseline])
+                        ours, theirs = texts.score_at_equal_lengths(figure, ours, both, by_id)
+                        if kind == "ratio" and not any(row.values[1] for row in ours):
                             continue
                         pair = (significance.estimate(kind, side, "").value for side in (ours, theirs))
                         cut[name, baseline, figure] = (next(pair), next(pair))
-                    differences[name, baseline, figure] = significance.difference(kind, ours, theirs, seed, signature)
+                    differences[name, baseline, figure] = significance.estimate_difference(
+                        kind, ours, theirs, seed, signature
+                    )
                 except ValueError as error:
                     raise BadInput(
                         f"{measured / name}: {figure}: {error} from those of {baseline}; measure both again"
                     ) from error
-    about = [json.loads((measured / name / "model.json").read_text(encoding="utf-8")) for name in params.models]
-    return Comparison(
-        values=values,
-        references=_references([t for t in threads if t.split == params.split], threads, code),
-        differences=differences,
-        p=significance.holm({cell: found.p for cell, found in differences.items() if cell[2] in TESTED}),
-        cut=cut,
-        sizes={name: each["bytes"] for name, each in zip(params.models, about, strict=True)},
-        baselines=params.baselines,
-        written=about[0]["written_system_prompt"],
-    ), said
+    return differences, cut
 
 
-def summary(found: Comparison) -> dict[str, Any]:
-    """A dozen numbers that a decision needs; `right_language_gain` is its paired 95 % interval over the first baseline,
-    at like lengths."""
+def summarize(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """The dozen numbers for `dvc exp show`; those of each language under its code where there are several.
+
+    `right_language_gain` is the paired 95 % interval over the first baseline, at equal lengths.
+    """
+    first, *others = comparisons
+    return _summarize(first) | {other.language: _summarize(other) for other in others if other.language}
+
+
+def _summarize(found: Comparison) -> dict[str, Any]:
     values, first = found.values[found.subject], found.baselines[0]
     gain = found.differences.get((found.subject, first, "right_language"))
     return {name: round(values[name].value, 4) for name in HEADLINE if name in values} | (
@@ -121,40 +186,46 @@ def summary(found: Comparison) -> dict[str, Any]:
     )
 
 
-def page(
-    found: Comparison,
-    said: Mapping[str, Mapping[str, str]],
+def render_report(
+    comparisons: Sequence[Comparison],
+    answers: Mapping[str, Mapping[str, str]],
     threads: Sequence[Thread],
     params: Metrics,
     notes: Sequence[str] = (),
     spread: Mapping[str, tuple[float, float, int]] | None = None,
 ) -> str:
-    """The whole report in Markdown. `notes` stand on top; `spread` is (lowest, highest, number of trainings)."""
+    """The whole report in Markdown. `notes` come first; `spread` is (lowest, highest, number of trainings)."""
     held_out = [thread for thread in threads if thread.split == params.split]
+    several, tests = len(comparisons) > 1, sum(len(found.p) for found in comparisons)
     lines = [
         f"Measured on the {len(held_out)} held-out threads of split `{params.split}`.",
         *notes,
-        *_template_note(found),
-        "",
-        *_headline(found, spread or {}),
-        "",
-        *_verdict(found),
+        *_template_note(comparisons[0]),
+    ]
+    for place, found in enumerate(comparisons):
+        lines += ["", f"## {found.title}"] if several else []
+        lines += ["", *_headline_table(found, spread or {} if place == 0 else {}), "", *_verdict_lines(found)]
+    lines += [
         "",
         "Each value with its 95 % interval; after Δ the difference to a baseline, paired over the same items. Bold is",
-        f"significant at {LEVEL:.0%} (Holm) among the {len(found.p)} differences of this page where one way is better.",
-        "`right_language`, `repetition` and `chrf_to_expert` depend on length: their differences are taken at like",
-        "lengths, each pair of answers cut to the words of its shorter one; behind stand the model's value so cut, the",
-        "baseline's, and how many pairs decide. n counts items, in brackets the groups of items that depend on each",
-        "other, such as the turns of a conversation; intervals and tests take a group as one observation.",
-        *_power_note(found),
+        f"significant at {LEVEL:.0%} (Holm) among the {tests} differences of this page where one direction is better.",
+        "n is the number of items, in brackets that of groups of dependent items, such as the turns of a conversation;",
+        "intervals and tests count a group as one observation.",
+        *(LENGTHS if "language" in params.suites else ()),
+        *_power_note(comparisons),
     ]
-    for suite in FIGURES:
-        lines += ["", *_table(found, suite)]
-    return "\n".join([*lines, "", *_samples(found, said, held_out)]) + "\n"
+    for found in comparisons:
+        lines += ["", f"## {found.title}: all figures"] if several else []
+        for place, suite in enumerate(params.suites):
+            lines += ["", *_suite_table(found, suite, sizes=place == 0)]
+        if "language" in params.suites and (found.language or not several):
+            part = [thread for thread in held_out if found.language in (None, thread.language)]
+            lines += ["", *_sample_table(found, answers, part)]
+    return "\n".join(lines) + "\n"
 
 
-def _headline(found: Comparison, spread: Mapping[str, tuple[float, float, int]]) -> list[str]:
-    """The subject beside the baselines, the experts, and one same answer to everything."""
+def _headline_table(found: Comparison, spread: Mapping[str, tuple[float, float, int]]) -> list[str]:
+    """The subject beside the baselines, the experts, and one single answer to every question."""
     columns = [*found.references, *found.baselines, found.subject]
     differences = [f"Δ {baseline}" for baseline in found.baselines]
     seeds = [f"{max(n for _, _, n in spread.values())} trainings"] if spread else []
@@ -163,16 +234,18 @@ def _headline(found: Comparison, spread: Mapping[str, tuple[float, float, int]])
     for figure in HEADLINE:
         if not any(figure in values for values in found.values.values()):
             continue
-        cells = [_number(values[figure]) if figure in (values := _column(found, name)) else "–" for name in columns]
-        cells += [_signed(found, (found.subject, baseline, figure)) for baseline in found.baselines]
+        cells = [
+            _format_value(values[figure]) if figure in (values := _column(found, name)) else "–" for name in columns
+        ]
+        cells += [_format_difference(found, (found.subject, baseline, figure)) for baseline in found.baselines]
         if spread:
             cells.append("{:.3g} to {:.3g}".format(*spread[figure]) if figure in spread else "–")
         lines.append(f"| `{figure}` | {' | '.join(cells)} |")
     return lines
 
 
-def _verdict(found: Comparison) -> list[str]:
-    """In words what the table shows of the subject against each baseline, where one way is better than the other."""
+def _verdict_lines(found: Comparison) -> list[str]:
+    """In words, the differences of the subject to each baseline, for figures where one direction is better."""
     lines = []
     for baseline in found.baselines:
         better: list[str] = []
@@ -187,8 +260,8 @@ def _verdict(found: Comparison) -> list[str]:
             else:
                 gained = (found.differences[cell].value > 0) == (way == "higher")
                 (better if gained else worse).append(f"`{figure}`")
-        said = (f"better in {_listed(better)}", f"worse in {_listed(worse)}", f"no difference shown in {_listed(same)}")
-        lines.append(f"- {found.subject} against {baseline}: {'; '.join(said)}.")
+        parts = (f"better in {_join(better)}", f"worse in {_join(worse)}", f"no difference shown in {_join(same)}")
+        lines.append(f"- {found.subject} against {baseline}: {'; '.join(parts)}.")
     return lines
 
 
@@ -196,15 +269,25 @@ def _template_note(found: Comparison) -> list[str]:
     if not found.written:
         return []
     return [
-        f'Where a model gets no system prompt of ours, its chat template writes one: "{_quoted(found.written)}". The',
-        "columns with a system prompt have ours in its place.",
+        f'Without our system prompt, the chat template writes one of its own: "{_escape_cell(found.written)}". In the',
+        "columns with a system prompt, ours replaces it.",
     ]
 
 
-def _power_note(found: Comparison) -> list[str]:
-    """Which differences rest on so few groups that none could be bold: all on one side has p = 2 / 2 ** groups."""
-    few = sorted({cell[2] for cell in found.p if 2 * 0.5 ** found.differences[cell].groups * len(found.p) >= LEVEL})
-    return [f"Too few groups for any difference to be bold: {', '.join(f'`{name}`' for name in few)}."] if few else []
+def _power_note(comparisons: Sequence[Comparison]) -> list[str]:
+    """Figures on so few groups that no difference could be bold: with all on one side p is 2 / 2 ** groups."""
+    tests = sum(len(found.p) for found in comparisons)
+    few = {
+        cell[2]
+        for found in comparisons
+        for cell in found.p
+        if 2 * 0.5 ** found.differences[cell].groups * tests >= LEVEL
+    }
+    return (
+        [f"Too few groups for any difference to be bold: {', '.join(f'`{name}`' for name in sorted(few))}."]
+        if few
+        else []
+    )
 
 
 def _count(estimate: Estimate) -> str:
@@ -215,18 +298,18 @@ def _column(found: Comparison, name: str) -> Mapping[str, Estimate]:
     return found.references[name] if name in found.references else found.values[name]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     return ", ".join(names) or "nothing"
 
 
-def _table(found: Comparison, suite: str) -> list[str]:
-    """A row per figure, a column per model; under each value its paired differences to the baselines."""
+def _suite_table(found: Comparison, suite: str, *, sizes: bool) -> list[str]:
+    """A row per figure; under each value its paired differences to the baselines."""
     references = found.references if suite == "language" else {}
     columns = [*references, *found.values]
     lines = [f"| {suite} | n (groups) | {' | '.join(columns)} |", "|---|--:" + "|---" * len(columns) + "|"]
-    if suite == "language":
-        sizes = ["" for _ in references] + [f"{found.sizes[name] / 1e6:.0f}" for name in found.values]
-        lines.append(f"| weights, MB | | {' | '.join(sizes)} |")
+    if sizes:
+        cells = ["" for _ in references] + [f"{found.sizes[name] / 1e6:.0f}" for name in found.values]
+        lines.append(f"| weights, MB | | {' | '.join(cells)} |")
     for figure, (_, _, meaning) in FIGURES[suite].items():
         counts = [_count(values[figure]) for values in found.values.values() if figure in values]
         if not counts:
@@ -234,36 +317,42 @@ def _table(found: Comparison, suite: str) -> list[str]:
         cells = []
         for name in columns:
             values = _column(found, name)
-            cell = _spelled(values[figure]) if figure in values else "–"
+            cell = _format_interval(values[figure]) if figure in values else "–"
             if figure in values and _count(values[figure]) != counts[0]:
                 cell += f" (n {_count(values[figure])})"
             for baseline in found.baselines:
                 if (name, baseline, figure) in found.differences:
-                    cell += f"<br>Δ {baseline} {_signed(found, (name, baseline, figure))}"
+                    cell += f"<br>Δ {baseline} {_format_difference(found, (name, baseline, figure))}"
             cells.append(cell)
         lines.append(f"| `{figure}`: {meaning} | {counts[0]} | {' | '.join(cells)} |")
     return lines
 
 
-def _samples(found: Comparison, said: Mapping[str, Mapping[str, str]], held_out: Sequence[Thread]) -> list[str]:
-    """Five held-out questions, with what the expert, the baselines and the subject say.
+def _sample_table(found: Comparison, answers: Mapping[str, Mapping[str, str]], held_out: Sequence[Thread]) -> list[str]:
+    """Five held-out questions with the answers of the expert, the baselines and the subject.
 
-    They are the first by id, which is a hash of their content: as good as drawn, and the same on every machine.
+    They are the first by id, which is a hash of their content: a random sample that is the same on every machine.
     """
     names = [*found.baselines, found.subject]
     lines = [f"| the first held-out questions | expert | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
     for thread in sorted(held_out, key=lambda thread: thread.id)[:5]:
-        answers = (thread.prompt[-1].content, thread.reference, *(said[name][thread.id] for name in names))
-        lines.append(f"| {' | '.join(map(_quoted, answers))} |")
+        cells = (thread.prompt[-1].content, thread.reference, *(answers[name][thread.id] for name in names))
+        lines.append(f"| {' | '.join(map(_escape_cell, cells))} |")
     return lines
 
 
-def _references(held_out: Sequence[Thread], threads: Sequence[Thread], code: str) -> dict[str, dict[str, Estimate]]:
-    """Figures of the experts' own answers, and of the one training answer that is likest to all others."""
-    same = texts.medoid([thread.reference for thread in sorted(threads, key=lambda t: t.id) if thread.split == "train"])
+def _estimate_references(threads: Sequence[Thread], params: Metrics) -> dict[str, dict[str, Estimate]]:
+    """Figures of the experts' own answers, and of the training answer of each language most similar to all others."""
+    held_out = [thread for thread in threads if thread.split == params.split]
+    train = [thread for thread in sorted(threads, key=lambda t: t.id) if thread.split == "train"]
+    same = {
+        code: texts.find_medoid([thread.reference for thread in train if thread.language == code])
+        for code in {thread.language for thread in held_out}
+    }
+    experts, trivial = [t.reference for t in held_out], [same[t.language] for t in held_out]
     found: dict[str, dict[str, Estimate]] = {}
-    for name, said in (("experts", [t.reference for t in held_out]), ("trivial", [same] * len(held_out))):
-        items = _by_figure(texts.items(held_out, said, code))
+    for name, answers in (("experts", experts), ("trivial", trivial)):
+        items = _group_by_figure(texts.score_answers(held_out, answers))
         found[name] = {
             figure: significance.estimate(ALL[figure].kind, rows, "")
             for figure, rows in items.items()
@@ -273,7 +362,7 @@ def _references(held_out: Sequence[Thread], threads: Sequence[Thread], code: str
     return found
 
 
-def _same_signature(
+def _check_signatures(
     measured: Path, figure: str, name: str, baseline: str, values: Mapping[str, Mapping[str, Estimate]]
 ) -> str:
     ours, theirs = (values[each][figure].signature for each in (name, baseline))
@@ -291,64 +380,61 @@ def _same_signature(
     return ours
 
 
-def _estimates(folder: Path) -> dict[str, Estimate]:
+def _read_estimates(folder: Path, params: Metrics, code: str | None) -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
-    for suite in FIGURES:
+    for suite in params.suites:
         path = folder / f"{suite}.json"
-        try:
-            figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-        except (OSError, ValueError, KeyError) as error:
-            raise BadInput(
-                f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); run the stage that makes it"
-            ) from error
+        measured = read_json_object(path, REMEDY)
+        figures = (measured.get("languages", {}).get(code) if code else measured.get("figures")) or {}
         found |= {name: parse(Estimate, value, f"{path}: {name}") for name, value in figures.items()}
     return found
 
 
-def _items(folder: Path) -> dict[str, list[Item]]:
-    return _by_figure([item for suite in FIGURES for item in read_rows(folder / f"{suite}.items.jsonl", Item)])
+def _read_scores(folder: Path, params: Metrics) -> dict[str, list[SampleScore]]:
+    paths = (folder / f"{suite}.items.jsonl" for suite in params.suites)
+    return _group_by_figure([row for path in paths for row in read_rows(path, SampleScore)])
 
 
-def _by_figure(items: Sequence[Item]) -> dict[str, list[Item]]:
-    found: dict[str, list[Item]] = {}
+def _group_by_figure(items: Sequence[SampleScore]) -> dict[str, list[SampleScore]]:
+    found: dict[str, list[SampleScore]] = {}
     for item in items:
         found.setdefault(item.figure, []).append(item)
     return found
 
 
-def worth(found: Mapping[str, Mapping[str, Worth]]) -> str:
-    """Markdown: what the verdicts of each judge are worth, a row per generator, from what the scored stages wrote."""
+def render_judge_accuracy(found: Mapping[str, Mapping[str, Mapping[str, JudgeAccuracy]]]) -> str:
+    """Markdown: how often each judge prefers the expert's answer, a row per generator, by judge and language."""
     lines = [
-        "What the judges are worth: how often the expert's answer is scored over a sample of the same thread (ties",
-        "half; 0.5 is a coin), beside two judges that cost nothing, on the same answers: the longer one is better, the",
-        "one in the language is. What is under 0.5 is worth as much the other way round: a low value for longer is a",
-        "high one for shorter. Threads of split test are not among them.",
+        "How often each judge scores the expert's answer over a sample of the same thread (ties half; 0.5 is chance),",
+        "beside two judges that cost nothing: the longer answer is better; the one in the language is. A value under",
+        "0.5 is as informative in reverse: a low one for longer is a high one for shorter. Split test is left out.",
         "",
         "| judge | generator | n | score: expert | sample | expert over sample: judge | longer | language | unscored |",
         "|---|---|--:|---|---|---|---|---|--:|",
     ]
-    for judge, generators in sorted(found.items()):
-        for generator, row in sorted(generators.items()):
-            figures = ("expert", "sample", "judge", "longer", "language")
-            cells = [_spelled(row.figures[name]) if name in row.figures else "" for name in figures]
-            head = f"| `{judge}` | `{generator}` | {row.samples - row.unscored} | "
-            lines.append(f"{head}{' | '.join(cells)} | {row.unscored} |")
+    for judge, by_language in sorted(found.items()):
+        for code, generators in by_language.items():
+            for generator, row in sorted(generators.items()):
+                figures = ("expert", "sample", "judge", "longer", "language")
+                cells = [_format_interval(row.figures[name]) if name in row.figures else "" for name in figures]
+                which = f"`{judge}` ({code})" if code else f"`{judge}`"
+                head = f"| {which} | `{generator}` | {row.samples - row.unscored} | "
+                lines.append(f"{head}{' | '.join(cells)} | {row.unscored} |")
     return "\n".join(lines) + "\n"
 
 
-def read_worth(path: Path) -> dict[str, Worth]:
-    """What a scored stage wrote of its judge, by generator."""
-    try:
-        generators = json.loads(path.read_text(encoding="utf-8"))["worth"]
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(
-            f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}); run the stage that makes it"
-        ) from error
-    return {name: parse(Worth, value, f"{path}: {name}") for name, value in generators.items()}
+def read_judge_accuracy(path: Path) -> dict[str, dict[str, JudgeAccuracy]]:
+    """The accuracy of a judge as its scored stage wrote it, by language ("" for all together) and generator."""
+    written = read_json_object(path, REMEDY)
+    by_language = {"": written.get("accuracy", {}), **written.get("languages", {})}
+    return {
+        code: {name: parse(JudgeAccuracy, value, f"{path}: {name}") for name, value in generators.items()}
+        for code, generators in by_language.items()
+    }
 
 
-def _quoted(text: str) -> str:
-    """Text as one cell of a Markdown table, its marks escaped, cut after 300 characters."""
+def _escape_cell(text: str) -> str:
+    """Text as one cell of a Markdown table, escaped, cut after 300 characters."""
     flat = "".join(character for character in " ".join(text.split()) if category(character) not in ("Cc", "Cf"))
     return re.sub(r"([\\`*_\[\]<>|~$&@#])", r"\\\1", flat[:300] + "…" * (len(flat) > 300))
 
@@ -357,19 +443,19 @@ def _digits(estimate: Estimate | Difference) -> int:
     return 3 if estimate.kind in ("share", "ratio") or abs(estimate.value) < 1 else 2
 
 
-def _number(estimate: Estimate) -> str:
+def _format_value(estimate: Estimate) -> str:
     return f"{estimate.value:.{_digits(estimate)}f}"
 
 
-def _spelled(estimate: Estimate) -> str:
+def _format_interval(estimate: Estimate) -> str:
     digits = _digits(estimate)
     if estimate.kind == "whole" or estimate.groups < 2:  # no interval
         return f"{estimate.value:.{digits}f}"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
-def _signed(found: Comparison, cell: Cell) -> str:
-    """A difference with its interval, in bold where it is significant; behind it the two values, if of cut texts."""
+def _format_difference(found: Comparison, cell: Cell) -> str:
+    """A difference with its interval, in bold where it is significant; after it the two values at equal lengths."""
     if not (gain := found.differences.get(cell)):
         return ""
     digits = _digits(gain)

@@ -1,17 +1,17 @@
-"""Intervals and tests for every figure, from per-item sufficient statistics, that hold their level at few groups.
+"""Intervals and tests for every figure, from sufficient statistics of single items, correct also at few groups.
 
-Each kind of figure is a function of the sum of its items' statistics, so that one method serves them all. What counts
-as one observation is a group of items that depend on each other, such as the turns of one conversation.
+Each kind of figure is a function of the sum of its items' statistics, so that one method applies to all of them. One
+observation is a group of items that depend on each other, such as the turns of one conversation.
 
 - Interval: Student's t on the jackknife's pseudo-values (Tukey 1958), one group left out at a time; for a share of yes
   and no Wilson's, which has a width at 0 and at 1 too.
-- Difference: the same on the difference, over the same items. Its p-value is of a paired permutation test: under no
-  difference it does not matter which model said what in a group, so groups are swapped in all ways, or in many drawn
-  ones (Fisher 1935; for corpus scores approximate randomization, Riezler & Maxwell 2005), until the p-value is known.
+- Difference: the same on the difference, over the same items. Its p-value is that of a paired permutation test:
+  without a difference, the two models are exchangeable within a group, so groups are swapped in all ways, or in many
+  random ones (Fisher 1935; for corpus scores approximate randomization, Riezler & Maxwell 2005).
 - Many differences: Holm's adjustment (Holm 1979).
 
-The percentile bootstrap, which was here before, called 16 % of equal models different at six groups.
-benchmarks/level.py prints what these do.
+The percentile bootstrap finds a difference between equal models in 16 % of cases at six groups. benchmarks/level.py
+prints the rates of all of these.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mothertongue import overlap
-from mothertongue.records import Difference, Estimate, Item
+from mothertongue.measurements import Difference, Estimate, SampleScore
 
 Array = NDArray[np.float64]
 K = TypeVar("K", bound=Hashable)
 
-# At most as many swaps are drawn, where there are more ways than that: among a hundred differences Holm asks for
-# p-values under 0.0005, of which that many swaps show a hundred.
+# The largest number of random swaps: among a hundred differences Holm requires p-values under 0.0005, which is a
+# hundred of so many swaps.
 SWAPS = 200_000
 CHUNK = 10_000  # drawn at a time
-HITS = 100  # enough to know a p-value to a tenth of it (one sigma); no more are drawn then (Besag & Clifford 1991)
+HITS = 100  # drawing stops there, where the p-value has a relative error of a tenth (Besag & Clifford 1991)
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
@@ -49,28 +49,46 @@ def _perplexity(sums: Array) -> Array:
     return np.asarray(np.exp(sums[:, 0] / sums[:, 1]))
 
 
-def _corpus(kind: overlap.Kind) -> Callable[[Array], Array]:
-    return lambda sums: np.array([overlap.score(kind, row[:-1]) for row in sums.tolist()])
+def _bleu(sums: Array) -> Array:
+    return np.array([overlap.corpus_score("bleu", row[:-1]) for row in sums.tolist()])
+
+
+def _chrf(sums: Array) -> Array:
+    """chrF++ of many rows of statistics at once: sacreBLEU's operations in its order, which give the same bits.
+
+    The statistics are (n-grams of the hypothesis, of the reference, matches) by order. Popović 2017, with beta 2.
+    """
+    counts = sums[:, :-1].reshape(len(sums), -1, 3)
+    hypothesis, reference, matches = counts[..., 0], counts[..., 1], counts[..., 2]
+    both = (hypothesis > 0) & (reference > 0)
+    precision, recall = np.zeros(len(sums)), np.zeros(len(sums))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for order in range(counts.shape[1]):
+            precision += np.where(both[:, order], matches[:, order] / hypothesis[:, order], 0)
+            recall += np.where(both[:, order], matches[:, order] / reference[:, order], 0)
+        precision, recall = precision / both.sum(axis=1), recall / both.sum(axis=1)
+        score = 100 * (5 * precision * recall / (4 * precision + recall))
+    return np.where(both.any(axis=1) & (precision + recall > 0), score, 0.0)
 
 
 # kind: sums of shape (rows, statistics + 1), the last of them the number of items -> values of shape (rows,)
-# `whole` is a figure of all answers together, which does not add up over groups: it has no interval and no test.
+# `whole` is a figure of all answers together, not a sum over groups: it has no interval and no test.
 KINDS: Mapping[str, Callable[[Array], Array]] = {
     "share": _mean,
     "mean": _mean,
     "whole": _mean,
     "ratio": _ratio,
     "perplexity": _perplexity,
-    "bleu": _corpus("bleu"),
-    "chrf": _corpus("chrf"),
+    "bleu": _bleu,
+    "chrf": _chrf,
 }
 
 
-# Where a figure ends, its interval ends too. Perplexity has its interval on the logarithm, so that it stays over 0.
+# The range of a figure limits its interval. Perplexity's interval is computed on the logarithm, so that it is positive.
 RANGES: Mapping[str, tuple[float, float]] = {"share": (0, 1), "ratio": (0, 1), "bleu": (0, 100), "chrf": (0, 100)}
 
 
-def estimate(kind: str, items: Sequence[Item], signature: str) -> Estimate:
+def estimate(kind: str, items: Sequence[SampleScore], signature: str) -> Estimate:
     """The figure with its 95 % interval over the items that decide it; `n` counts those.
 
     Wilson's interval, for a share whose items are all yes or no, takes Kish's effective number of groups (Kish 1965:
@@ -78,45 +96,47 @@ def estimate(kind: str, items: Sequence[Item], signature: str) -> Estimate:
     exact where each group has one item, or items that are all alike, and wide between. A figure on one group has no
     interval but its value. Raises ValueError where no item decides.
     """
-    rows = _decided(kind, items)
+    rows = _select_decided(kind, items)
     if not rows:
         raise ValueError("no item decides")
-    sums = _grouped(rows)
+    sums = _sum_groups(rows)
     value = _value(kind, sums)
     if kind == "whole":
         low = high = value
     elif kind in ("share", "ratio") and all(row.values[0] in (0, 1) for row in rows):
         sizes = sums[:, -1]
-        low, high = wilson(value, float(sizes.sum() ** 2 / (sizes**2).sum()))
+        low, high = wilson_interval(value, float(sizes.sum() ** 2 / (sizes**2).sum()))
     else:
-        low, high = _jackknifed(lambda one: _scaled(kind, KINDS[kind](one)), [sums])
+        low, high = _jackknife_interval(lambda one: _to_scale(kind, KINDS[kind](one)), [sums])
         low, high = (float(np.exp(low)), float(np.exp(high))) if kind == "perplexity" else (low, high)
         least, most = RANGES.get(kind, (-np.inf, np.inf))
         low, high = max(least, low), min(most, high)
     return Estimate(value=value, low=low, high=high, n=len(rows), groups=len(sums), kind=kind, signature=signature)
 
 
-def difference(kind: str, items: Sequence[Item], base: Sequence[Item], seed: int, signature: str) -> Difference:
-    """The figure minus the base's over the same items, with its paired 95 % interval and the test's p-value.
+def estimate_difference(
+    kind: str, items: Sequence[SampleScore], baseline: Sequence[SampleScore], seed: int, signature: str
+) -> Difference:
+    """The figure minus the baseline's over the same items, with its paired 95 % interval and the test's p-value.
 
-    Where the base is undecided on every item (it gains nothing on itself), its share is a constant and no estimate: the
-    interval is the figure's own, moved. Other shares of yes and no get two more groups, one for each side, so that an
-    interval has a width where the two hardly differ (Bonett & Price 2012). `n` and `groups` count what decides on both
-    sides. Raises ValueError when the two sides are not the same items, or none decides.
+    Where the baseline is undecided on every item (the reference model has no gain over itself), its share is constant:
+    the interval is the figure's own, moved. Other shares of yes and no get two more groups, one for each side, so that
+    an interval has a width where the two hardly differ (Bonett & Price 2012). `n` and `groups` count items with a value
+    on both sides. Raises ValueError when the two sides are not the same items, or no item has a value.
     """
-    if sorted((i.group, i.id) for i in items) != sorted((i.group, i.id) for i in base):
+    if sorted((i.group, i.id) for i in items) != sorted((i.group, i.id) for i in baseline):
         raise ValueError("a difference is paired over the same items, and these differ")
-    if not (_decided(kind, items) and _decided(kind, base)):
+    if not (_select_decided(kind, items) and _select_decided(kind, baseline)):
         raise ValueError("no item decides")
-    if kind == "ratio":  # what neither side decides says nothing, not even that there is a group
-        either = {row.id for row in (*_decided(kind, items), *_decided(kind, base))}
-        items, base = ([row for row in side if row.id in either] for side in (items, base))
-    ours, theirs = _grouped(items), _grouped(base)
+    if kind == "ratio":  # items without a value on both sides, and groups of only such items, do not count
+        either = {row.id for row in (*_select_decided(kind, items), *_select_decided(kind, baseline))}
+        items, baseline = ([row for row in side if row.id in either] for side in (items, baseline))
+    ours, theirs = _sum_groups(items), _sum_groups(baseline)
     value = _value(kind, ours) - _value(kind, theirs)
-    deciding = {row.id for row in _decided(kind, items)} & {row.id for row in _decided(kind, base)}
-    decided = [*_decided(kind, items), *_decided(kind, base)]
+    deciding = {row.id for row in _select_decided(kind, items)} & {row.id for row in _select_decided(kind, baseline)}
+    decided = [*_select_decided(kind, items), *_select_decided(kind, baseline)]
     yes_or_no = kind in ("share", "ratio") and all(row.values[0] in (0, 1) for row in decided)
-    constant = kind == "share" and {row.values[0] for row in base} == {0.5}
+    constant = kind == "share" and {row.values[0] for row in baseline} == {0.5}
     if constant:
         own = estimate(kind, items, signature)
         low, high = own.low - own.value + value, own.high - own.value + value
@@ -127,14 +147,14 @@ def difference(kind: str, items: Sequence[Item], base: Sequence[Item], seed: int
             yes, no = np.full(ours.shape[1], one), np.full(ours.shape[1], one)
             no[0] = 0
             sides = [np.vstack([ours, yes, no]), np.vstack([theirs, no, yes])]
-        low, high = _jackknifed(lambda a, b: KINDS[kind](a) - KINDS[kind](b), sides)
+        low, high = _jackknife_interval(lambda a, b: KINDS[kind](a) - KINDS[kind](b), sides)
         least, most = RANGES.get(kind, (-np.inf, np.inf))
         low, high = max(least - most, min(low, value)), min(most - least, max(high, value))
     return Difference(
         value=value,
         low=low,
         high=high,
-        p=_permuted(kind, ours, theirs, seed),
+        p=_permutation_p(kind, ours, theirs, seed),
         n=len(deciding),
         groups=len({row.group for row in items if row.id in deciding}),
         kind=kind,
@@ -142,8 +162,8 @@ def difference(kind: str, items: Sequence[Item], base: Sequence[Item], seed: int
     )
 
 
-def holm(p: Mapping[K, float]) -> dict[K, float]:
-    """P-values adjusted so that among all of them together one false find is as rare as the level says (Holm 1979)."""
+def adjust_holm(p: Mapping[K, float]) -> dict[K, float]:
+    """P-values adjusted so that the probability of any false rejection is at most the level (Holm 1979)."""
     ordered = sorted(p, key=lambda key: p[key])
     found: dict[K, float] = {}
     highest = 0.0
@@ -153,7 +173,7 @@ def holm(p: Mapping[K, float]) -> dict[K, float]:
     return found
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
+def wilson_interval(share: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % score interval for a proportion (Wilson 1927)."""
     centre = share + Z**2 / (2 * n)
     spread = Z * float(np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)))
@@ -161,7 +181,7 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def _decided(kind: str, items: Sequence[Item]) -> list[Item]:
+def _select_decided(kind: str, items: Sequence[SampleScore]) -> list[SampleScore]:
     return [item for item in items if kind != "ratio" or item.values[1]]
 
 
@@ -169,7 +189,7 @@ def _value(kind: str, sums: Array) -> float:
     return float(KINDS[kind](sums.sum(axis=0, keepdims=True))[0])
 
 
-def _grouped(items: Sequence[Item]) -> Array:
+def _sum_groups(items: Sequence[SampleScore]) -> Array:
     """Summed statistics and number of items of each group, groups in order of their name: (groups, statistics + 1)."""
     groups = sorted({item.group for item in items})
     places = {group: place for place, group in enumerate(groups)}
@@ -179,11 +199,11 @@ def _grouped(items: Sequence[Item]) -> Array:
     return sums
 
 
-def _scaled(kind: str, values: Array) -> Array:
+def _to_scale(kind: str, values: Array) -> Array:
     return np.log(values) if kind == "perplexity" else values
 
 
-def _jackknifed(figure: Callable[..., Array], sides: Sequence[Array]) -> tuple[float, float]:
+def _jackknife_interval(figure: Callable[..., Array], sides: Sequence[Array]) -> tuple[float, float]:
     """Student's 95 % interval of a figure of groups' sums, from its values with one group left out at a time."""
     from scipy.special import stdtrit
 
@@ -199,7 +219,7 @@ def _jackknifed(figure: Callable[..., Array], sides: Sequence[Array]) -> tuple[f
     return min(value, centre - spread), max(value, centre + spread)
 
 
-def _permuted(kind: str, ours: Array, theirs: Array, seed: int) -> float:
+def _permutation_p(kind: str, ours: Array, theirs: Array, seed: int) -> float:
     """Two-sided p-value of a paired permutation test: how often swapped groups differ at least as much."""
     n = len(ours)
     least = abs(float((KINDS[kind](ours.sum(axis=0)[None]) - KINDS[kind](theirs.sum(axis=0)[None]))[0]))
@@ -207,7 +227,7 @@ def _permuted(kind: str, ours: Array, theirs: Array, seed: int) -> float:
     def hits(swaps: NDArray[np.int64]) -> int:
         moved = swaps @ (theirs - ours)
         gaps = KINDS[kind](ours.sum(axis=0) + moved) - KINDS[kind](theirs.sum(axis=0) - moved)
-        # A swap after which nothing is decided says nothing against no difference.
+        # A swap after which the figure has no value counts as one without a difference.
         return int(np.sum(np.isnan(gaps) | (np.abs(gaps) >= least * (1 - 1e-9) - 1e-12)))
 
     if 2**n <= SWAPS:

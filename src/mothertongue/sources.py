@@ -1,6 +1,7 @@
-"""Where conversations come from: packages, the Hugging Face hub, files. The one room that knows where they lie."""
+"""Conversations from packages, the Hugging Face hub and files: the one module that knows where they are stored."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from mothertongue import languages, packages
@@ -10,59 +11,76 @@ from mothertongue.conversations import (
     from_messages,
     from_oasst_messages,
     from_oasst_trees,
+    row_language,
 )
 from mothertongue.errors import BadInput
 from mothertongue.params import Conversations, FileConversations, HubConversations, PackageConversations, Raw
-from mothertongue.records import Conversation, Tally, read_objects
+from mothertongue.records import Conversation, RowCounts
+from mothertongue.rows import read_objects
 
 
-def read(params: Raw, language: str, folder: Path) -> tuple[list[Conversation], dict[str, Tally]]:
-    """Conversations of all sources, and for each source its tally in messages. `folder` holds the files."""
-    languages.name(language)
+def read_sources(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list[Conversation], dict[str, RowCounts]]:
+    """Conversations of all sources in the wanted languages, and for each source its number of messages, kept and
+    dropped. `folder` holds the sources that are files."""
     conversations: list[Conversation] = []
-    tallies: dict[str, Tally] = {}
+    counts: dict[str, RowCounts] = {}
     for source in params.sources:
-        name = f"{source.id} {source.split}" if isinstance(source, HubConversations) else source.id
+        name = _name(source)
         try:
-            found, tally = _read(source, language, folder)
+            found, counted = _read(source, wanted, folder)
         except RecursionError as error:
             raise BadInput(f"{name}: a chain of replies goes too deep to follow; cut it into several") from error
-        if not tally.taken:
-            raise BadInput(f"params.yaml: raw.sources: {name}: holds no message; fill it, or take it out")
+        if not counted.total:
+            raise BadInput(f"params.yaml: raw.sources: {name}: has no message; add some, or take it out")
         conversations += found
-        tallies[name] = tally
-    return conversations, tallies
+        counts[name] = counted
+    return conversations, counts
 
 
-def _read(source: Conversations, language: str, folder: Path) -> tuple[list[Conversation], Tally]:
+def _name(source: Conversations) -> str:
     match source:
         case PackageConversations():
-            return from_exchanges(source.id, _corpus(source, languages.corpus_folder(language)))
+            return f"{source.id} {source.language}" if source.language else source.id
         case HubConversations():
-            return _parsed(source, _hub(source))
+            return f"{source.id} {source.split}"
+        case FileConversations():
+            return source.id
+
+
+def _read(source: Conversations, wanted: Sequence[str], folder: Path) -> tuple[list[Conversation], RowCounts]:
+    match source:
+        case PackageConversations():
+            codes = [source.language] if source.language else wanted
+            return from_exchanges(source.id, (row for code in codes for row in _corpus(source, code)))
+        case HubConversations():
+            return _parse(source, _hub(source), wanted)
         case FileConversations():
             path = folder / source.id
             rows = ((f"{path}:{number}", row) for number, row in read_objects(path))
-            return _parsed(source, rows)
+            return _parse(source, rows, wanted)
 
 
-def _parsed(source: HubConversations | FileConversations, rows: Numbered) -> tuple[list[Conversation], Tally]:
+def _parse(
+    source: HubConversations | FileConversations, rows: Numbered, wanted: Sequence[str]
+) -> tuple[list[Conversation], RowCounts]:
+    find_language = partial(row_language, declared=source.language, wanted=wanted)
     match source.format:
         case "messages":
-            return from_messages(source.id, rows)
+            return from_messages(source.id, rows, find_language)
         case "oasst_trees":
-            return from_oasst_trees(source.id, rows, source.replies)
+            return from_oasst_trees(source.id, rows, find_language, source.replies or "best")
         case "oasst_messages":
-            return from_oasst_messages(source.id, rows, source.replies)
+            return from_oasst_messages(source.id, rows, find_language, source.replies or "best")
 
 
-def _corpus(source: PackageConversations, folder: str) -> Iterator[tuple[str, object]]:
+def _corpus(source: PackageConversations, language: str) -> Iterator[tuple[str, object]]:
     from ruamel.yaml import YAML
 
-    root = packages.place(packages.installed(source.id, source.revision), f"chatterbot_corpus/data/{folder}")
+    folder = languages.corpus_folder(language)
+    root = packages.locate_file(packages.find_package(source.id, source.revision), f"chatterbot_corpus/data/{folder}")
     for path in sorted(root.glob("*.yml")):
-        for number, row in enumerate(YAML(typ="safe", pure=True).load(path)["conversations"], start=1):
-            yield f"{folder}/{path.name}: conversation {number}", row
+        for row in YAML(typ="safe", pure=True).load(path)["conversations"]:
+            yield language, row
 
 
 def _hub(source: HubConversations) -> Numbered:
@@ -73,6 +91,6 @@ def _hub(source: HubConversations) -> Numbered:
     except (OSError, ValueError) as error:
         raise BadInput(
             f"params.yaml: raw.sources: {source.id} at {source.revision}: {' '.join(str(error).split())};"
-            " mend id, revision or split"
+            " correct id, revision or split"
         ) from error
     return ((f"{source.id}: row {number}", row) for number, row in enumerate(rows, start=1))

@@ -1,7 +1,7 @@
-"""What models said, kept outside DVC's outputs: one content-addressed SQLite file for all workspaces of a user.
+"""Results of model calls, kept outside DVC's outputs: one content-addressed SQLite file for all workspaces of a user.
 
-DVC deletes a stage's outputs before it runs. Because every call is kept here, a killed stage resumes, and a changed one
-asks only for what is new.
+DVC deletes a stage's outputs before it runs. Because every result is kept here, a killed stage resumes, and a changed
+one computes only what is new.
 """
 
 import hashlib
@@ -14,37 +14,36 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import click
 import platformdirs
-from tqdm import tqdm
 
+from mothertongue import console
 from mothertongue.errors import BadInput
 
 VARIABLE = "MOTHERTONGUE_STORE"
-DAMAGED = "the file is damaged: move it away, and what it held is asked again"
+DAMAGED = "the file is damaged: move it away, and its results are computed again"
 
 SCHEMA = """
 create table if not exists samples (key blob primary key, value text not null) without rowid;
-create table if not exists calls
-    (at text not null, label text not null, found integer not null, asked integer not null);
+create table if not exists counts
+    (at text not null, label text not null, hits integer not null, misses integer not null);
 """
 
 
-def folder() -> Path:
-    """Where the store lies: the folder that MOTHERTONGUE_STORE names, else the user's cache folder."""
+def store_folder() -> Path:
+    """The folder that MOTHERTONGUE_STORE names, else the user's cache folder."""
     named = os.environ.get(VARIABLE)
     try:
-        # A shell leaves `~` as it stands in quotes, in a .env file and after `env`.
+        # A shell does not expand `~` in quotes, in a .env file and after `env`.
         return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("mothertongue", appauthor=False))
-    except RuntimeError as error:  # `~somebody` who is not there
+    except RuntimeError as error:  # `~somebody` who does not exist
         raise BadInput(f"{VARIABLE}: {named}: {error}; set it to a folder") from error
 
 
 class Store:
-    """Answers by key. Safe to kill at any moment, and to share between processes."""
+    """Results by key. Safe to kill at any moment, and to share between processes."""
 
     def __init__(self, where: Path | None = None) -> None:
-        self.path = path = (where or folder()) / "samples.sqlite"
+        self.path = path = (where or store_folder()) / "samples.sqlite"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=60)
@@ -56,53 +55,54 @@ class Store:
         except (OSError, ValueError, sqlite3.Error) as error:
             raise self._unusable("opened", error, f"set {VARIABLE} to a folder") from error
 
-    def answered(
+    def get_or_compute(
         self,
         identity: Mapping[str, str],
         requests: Sequence[Any],
-        ask: Callable[[Sequence[Any]], Sequence[Any]],
+        compute: Callable[[Sequence[Any]], Sequence[Any]],
         batch: Callable[[], int],
         label: str,
     ) -> list[Any]:
-        """The answer to each request (a dataclass), in order, as JSON gives it back; `ask` is for what is missing.
+        """The result of each request (a dataclass), in order, as decoded from JSON; `compute` is called for misses.
 
-        Missing requests are asked in batches of `batch()`, in order, and each batch is committed whole: a run that was
-        killed goes on with just the batches that an undisturbed run would have asked. Prints how many were found.
+        Misses are computed in batches of `batch()`, in order, and each batch is committed whole: a run that was killed
+        continues with the batches that an undisturbed run would have computed. Prints the numbers of hits and misses.
         """
-        keys = _keys(identity, requests)
-        values = self._found(keys)
+        keys = _compute_keys(identity, requests)
+        values = self._get(keys)
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in values}
-        found = len(requests) - sum(key in missing for key in keys)
-        self._note(label, found, 0)
+        hits = len(requests) - sum(key in missing for key in keys)
+        self._count(label, hits, 0)
         todo = list(missing)
         if todo:
             size = batch()
-            with tqdm(total=len(todo), desc=label, unit="call", mininterval=1) as bar:
+            with console.progress(len(todo), label, "call") as bar:
                 for start in range(0, len(todo), size):
                     part = todo[start : start + size]
-                    self._note(label, 0, len(part))
-                    answers = ask([missing[key] for key in part])
-                    fresh = {
-                        key: json.dumps(answer if isinstance(answer, list) else asdict(answer))
-                        for key, answer in zip(part, answers, strict=True)
-                    }
-                    self._keep(fresh)
-                    values |= self._found(part)  # which another process may have kept first
+                    self._count(label, 0, len(part))
+                    results = compute([missing[key] for key in part])
+                    self._put(
+                        {
+                            key: json.dumps(result if isinstance(result, list) else asdict(result))
+                            for key, result in zip(part, results, strict=True)
+                        }
+                    )
+                    values |= self._get(part)  # another process may have been first
                     bar.update(len(part))
-        alike = len(requests) - found - len(todo)
-        share = found / len(requests) if requests else 1.0
-        click.echo(
-            f"{label}: {len(requests)} calls, {found} found in the sample store ({share:.0%}), {len(todo)} asked"
-            + (f", {alike} equal to one of those" if alike else "")
+        duplicates = len(requests) - hits - len(todo)
+        share = hits / len(requests) if requests else 1.0
+        console.say(
+            f"{label}: {len(requests)} calls, {hits} hits in the sample store ({share:.0%}), {len(todo)} misses"
+            + (f", {duplicates} duplicates" if duplicates else "")
         )
         return [values[key] for key in keys]
 
-    def calls(self) -> list[tuple[str, int, int]]:
-        """(label, found, asked) in total for each label; a batch counts as asked from the moment before it is."""
-        rows = self._read("select label, sum(found), sum(asked) from calls group by label order by label")
-        return [(str(label), int(found), int(asked)) for label, found, asked in rows]
+    def count_calls(self) -> list[tuple[str, int, int]]:
+        """(label, hits, misses) in total for each label; a batch counts as soon as its computation starts."""
+        rows = self._read("select label, sum(hits), sum(misses) from counts group by label order by label")
+        return [(str(label), int(hits), int(misses)) for label, hits, misses in rows]
 
-    def _found(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+    def _get(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
         query = "select value from samples where key = ?"
         rows = ((key, self._read(query, key)) for key in dict.fromkeys(keys))
         try:
@@ -114,14 +114,14 @@ class Store:
         try:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise self._unusable("read", error, "mend what hinders it and run again") from error
+            raise self._unusable("read", error, "fix that and run again") from error
 
-    def _keep(self, values: Mapping[bytes, str]) -> None:
+    def _put(self, values: Mapping[bytes, str]) -> None:
         self._write("insert or ignore into samples values (?, ?)", sorted(values.items()))
 
-    def _note(self, label: str, found: int, asked: int) -> None:
+    def _count(self, label: str, hits: int, misses: int) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._write("insert into calls values (?, ?, ?, ?)", [(at, label, found, asked)])
+        self._write("insert into counts values (?, ?, ?, ?)", [(at, label, hits, misses)])
 
     def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """All rows or none."""
@@ -129,15 +129,15 @@ class Store:
             with self._db:
                 self._db.executemany(statement, rows)
         except sqlite3.Error as error:
-            raise self._unusable("written", error, "make room and run again") from error
+            raise self._unusable("written", error, "free some space and run again") from error
 
     def _unusable(self, what: str, error: Exception, remedy: str) -> BadInput:
         damaged = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         return BadInput(f"{self.path}: the sample store cannot be {what} ({error}); {DAMAGED if damaged else remedy}")
 
 
-def _keys(identity: Mapping[str, str], requests: Sequence[Any]) -> list[bytes]:
-    """SHA-256 of who is asked (weights, chat, engine, dtype) and all of what is asked."""
+def _compute_keys(identity: Mapping[str, str], requests: Sequence[Any]) -> list[bytes]:
+    """SHA-256 of the model's identity (weights, chat, engine, dtype) and of the whole request."""
     who = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     keys = []
     for request in requests:

@@ -1,44 +1,48 @@
-"""What can be read off answers: their language, repetition, length, questions, and likeness to the expert's."""
+"""Figures of an answer's text: language, repetition, length, questions, and likeness to the expert's answer."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 from mothertongue import languages, overlap
-from mothertongue.records import Item, Thread
+from mothertongue.measurements import SampleScore
+from mothertongue.records import Thread
 
-MIN_WORDS = 4  # under it the detector guesses, and no trigram can stand twice
-CONFOUNDED = ("right_language", "repetition", "chrf_to_expert")  # with length
-MEDOID_OF = 100  # training answers among which the trivial one is looked for: the search is quadratic
-Said = Mapping[str, str]
+MIN_WORDS = 4  # of shorter texts the language cannot be detected reliably, and no trigram can be repeated
+CONFOUNDED = ("right_language", "repetition", "chrf_to_expert")  # figures that depend on length
+MEDOID_OF = 100  # training answers among which the trivial one is searched; the search is quadratic
+Texts = Mapping[str, str]  # by item id
 
 _QUESTION_MARKS = "?？؟⸮՞፧\u037e"
 
 
-def items(threads: Sequence[Thread], said: Sequence[str], code: str) -> list[Item]:
-    """Items of the language suite's figures, `finished` aside, for one answer a thread.
+def score_answers(threads: Sequence[Thread], answers: Sequence[str]) -> list[SampleScore]:
+    """All figures of the language suite but `finished`, for one answer to each thread.
 
     Answers under four words are undecided: `right_language` and `repetition` have no value there ([0, 0]).
     """
-    times = Counter(map(_flat, said))
-    others = mismatched(threads)
-    chrf = overlap.statistics("chrf", said, [thread.reference for thread in threads], code)
-    control = overlap.statistics("chrf", said, [(o or t).reference for o, t in zip(others, threads, strict=True)], code)
-    found = []
-    for thread, text, row, other, unlike in zip(threads, said, chrf, others, control, strict=True):
-        right, repeated = readings(text, code)
-        count = len(languages.words(text))
+    times = Counter((t.language, _normalized(text)) for t, text in zip(threads, answers, strict=True))
+    others = pick_mismatched([exchange(thread) for thread in threads])
+    chrf = _chrf(answers, [thread.reference for thread in threads])
+    mismatched = [thread if place is None else threads[place] for thread, place in zip(threads, others, strict=True)]
+    control = _chrf(answers, [thread.reference for thread in mismatched])
+    scores = []
+    for thread, text, row, other, unlike in zip(threads, answers, chrf, others, control, strict=True):
+        right, repeated = score_language_and_repetition(text, thread.language)
+        count = len(languages.split_words(text))
         values = {
             "right_language": right,
             "undecided": [float(count < MIN_WORDS)],
             "repetition": repeated,
             "chrf_to_expert": row,
             "questions": [float(is_question(text))],
-            "distinct": [1 / times[_flat(text)]],
+            "distinct": [1 / times[thread.language, _normalized(text)]],
             "words": [float(count)],
-        } | ({"chrf_mismatched": unlike} if other else {})
-        found += [
-            Item(
+        } | ({"chrf_mismatched": unlike} if other is not None else {})
+        scores += [
+            SampleScore(
                 id=thread.id,
+                language=thread.language,
                 group=thread.group,
                 figure=figure,
                 values=value,
@@ -46,79 +50,105 @@ def items(threads: Sequence[Thread], said: Sequence[str], code: str) -> list[Ite
             )
             for figure, value in values.items()
         ]
-    return found
+    return scores
 
 
-def mismatched(threads: Sequence[Thread]) -> list[Thread | None]:
-    """For each thread another of another group and another last question, whose expert says something else.
+def _chrf(answers: Sequence[str], references: Sequence[str]) -> list[list[float]]:
+    return overlap.segment_statistics("chrf", answers, references, "")  # chrF++ does not depend on the language
+
+
+class Exchange(NamedTuple):
+    """A question and its answer; controls are picked within a stratum, and from another group."""
+
+    id: str
+    stratum: Hashable
+    group: str
+    question: str
+    answer: str
+
+
+def exchange(thread: Thread) -> Exchange:
+    """The last question of a thread and the expert's answer."""
+    return Exchange(thread.id, thread.language, thread.group, thread.prompt[-1].content, thread.reference)
+
+
+def pick_mismatched(rows: Sequence[Exchange]) -> list[int | None]:
+    """For each row the index of another one of its stratum, with another group, question and answer (by their words).
 
     The one whose answer is nearest in length (characters), ties by id; None where there is none.
     """
-    spoken = [(t, languages.words(t.prompt[-1].content), languages.words(t.reference)) for t in threads]
-    found: list[Thread | None] = []
-    for thread, question, answer in spoken:
-        length = len(thread.reference)
-        candidates = [o for o, q, a in spoken if o.group != thread.group and q != question and a != answer]
-        nearest = min(candidates, key=lambda o: (abs(len(o.reference) - length), o.id), default=None)
-        found.append(nearest)
+    keyed = [(row, languages.split_words(row.question), languages.split_words(row.answer)) for row in rows]
+    found: list[int | None] = []
+    for row, question, answer in keyed:
+        length = len(row.answer)
+        candidates = [
+            (abs(len(other.answer) - length), other.id, place)
+            for place, (other, q, a) in enumerate(keyed)
+            if other.stratum == row.stratum and other.group != row.group and q != question and a != answer
+        ]
+        found.append(min(candidates)[2] if candidates else None)
     return found
 
 
-def readings(text: str, code: str) -> tuple[list[float], list[float]]:
-    """(is it in the language, its repetition), each as numerator and denominator; [0, 0] under four words."""
-    if len(languages.words(text)) < MIN_WORDS:
+def score_language_and_repetition(text: str, code: str) -> tuple[list[float], list[float]]:
+    """(whether it is in the language, repetition rate), each as numerator and denominator; [0, 0] under four words."""
+    if len(languages.split_words(text)) < MIN_WORDS:
         return [0.0, 0.0], [0.0, 0.0]
-    return [float(languages.is_in(text, code)), 1.0], [repetition(text), 1.0]
+    return [float(languages.is_in(text, code)), 1.0], [repetition_rate(text), 1.0]
 
 
-def at_like_lengths(
-    figure: str, items: Sequence[Item], said: Sequence[Said], threads: Mapping[str, Thread], code: str
-) -> list[list[Item]]:
+def score_at_equal_lengths(
+    figure: str, items: Sequence[SampleScore], answers: Sequence[Texts], threads: Mapping[str, Thread]
+) -> list[list[SampleScore]]:
     """A figure that depends on length, of two models' answers, each pair cut to the words of its shorter one.
 
-    A short answer has little room to repeat itself, to change its language, or to say what the expert says. `items` are
-    those of one model, `said` what each of the two said, by item id. A pair is undecided where its shorter answer is.
+    A short answer can hardly repeat itself, change its language, or share words with the expert's. `items` are those of
+    one model, `answers` those of the two models by item id. A pair is undecided where its shorter answer is.
     """
     cut: list[list[str]] = [[], []]
     for item in items:
-        pair = [texts[item.id] for texts in said]
-        shorter = min(len(languages.words(text)) for text in pair)
+        pair = [texts[item.id] for texts in answers]
+        shorter = min(len(languages.split_words(text)) for text in pair)
         for side, text in zip(cut, pair, strict=True):
-            side.append(languages.first_words(text, shorter))
+            side.append(languages.truncate_words(text, shorter))
     if figure == "chrf_to_expert":
         references = [threads[item.id].reference for item in items]
-        values = [overlap.statistics("chrf", side, references, code) for side in cut]
+        values = [_chrf(side, references) for side in cut]
     else:
         place = ("right_language", "repetition").index(figure)
-        values = [[readings(text, code)[place] for text in side] for side in cut]
+        codes = [item.language for item in items]
+        values = [
+            [score_language_and_repetition(text, code)[place] for text, code in zip(side, codes, strict=True)]
+            for side in cut
+        ]
     return [[item.model_copy(update={"values": row}) for item, row in zip(items, side, strict=True)] for side in values]
 
 
-def repetition(text: str) -> float:
-    """Share of a text's word trigrams that stood in it before; 0 for a text of fewer than four words."""
-    words = languages.words(text)
+def repetition_rate(text: str) -> float:
+    """Share of a text's word trigrams that occur earlier in it; 0 for a text of fewer than four words."""
+    words = languages.split_words(text)
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if len(trigrams) > 1 else 0.0
 
 
 def is_question(text: str) -> bool:
-    """Whether a question mark stands after a text's last letter or digit, whatever else is there: quotes, a smiley.
+    """Whether there is a question mark after a text's last letter or digit; quotes or a smiley may follow.
 
-    Where the text is Greek its `;` is one.
+    In Greek text `;` is a question mark.
     """
     last = max((place for place, character in enumerate(text) if character.isalnum()), default=-1)
     marks = f"{_QUESTION_MARKS};" if any("\u0370" <= c <= "\u03ff" for c in text) else _QUESTION_MARKS
     return any(character in marks for character in text[last + 1 :])
 
 
-def medoid(answers: Sequence[str]) -> str:
-    """The answer that is likest to all others by mean chrF++: the best that one same answer to everything can do.
+def find_medoid(answers: Sequence[str]) -> str:
+    """The answer most similar to all others by mean chrF++: the best single answer to every question.
 
-    Looks at the first 100 distinct ones. Ties go to the first.
+    Of the first 100 distinct ones; ties go to the first.
     """
     distinct = list(dict.fromkeys(answers))[:MEDOID_OF]
     return max(distinct, key=lambda text: sum(overlap.sentence_chrf(text, other) for other in distinct))
 
 
-def _flat(text: str) -> str:
-    return " ".join(languages.words(text)) or text.strip()
+def _normalized(text: str) -> str:
+    return " ".join(languages.split_words(text)) or text.strip()

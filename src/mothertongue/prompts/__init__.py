@@ -1,4 +1,4 @@
-"""Prompt templates: one file per use and language, `<use>.<code>.txt`, with `<use>.txt` in English for the rest."""
+"""Prompt templates, one file per use and language: `<use>/<code>.txt`, with `<use>/en.txt` for all other languages."""
 
 import hashlib
 from importlib.resources import files
@@ -6,19 +6,24 @@ from importlib.resources import files
 from mothertongue import languages
 
 
-def text(use: str, language: str, **fields: str) -> str:
+def render(use: str, language: str, **fields: str) -> str:
     """The template of a use, filled in. `{language}` is always the language's English name."""
-    return _template(use, language).format(language=languages.name(language), **fields)
+    return _template(use, language).format(language=languages.english_name(language), **fields)
 
 
 def digest(use: str, language: str) -> str:
-    """What a figure's signature says of the template, 16 hex digits."""
+    """The first 16 hex digits of the SHA-256 of a template, for the signatures of figures."""
     return hashlib.sha256(_template(use, language).encode()).hexdigest()[:16]
 
 
 def _template(use: str, language: str) -> str:
-    folder = files(__name__)
-    template = folder / f"{use}.{language}.txt"
+    folder = files(__name__).joinpath(use)
+    template = folder / f"{language}.txt"
     if not template.is_file():
-        template = folder / f"{use}.txt"
+        template = folder / "en.txt"
     return template.read_text(encoding="utf-8").strip()
+
+
+def list_uses(folder: str) -> list[str]:
+    """The uses in a folder, such as `rubric/opening` and `rubric/request` in `rubric`."""
+    return sorted(f"{folder}/{each.name}" for each in files(__name__).joinpath(folder).iterdir() if each.is_dir())

@@ -1,25 +1,24 @@
-"""The transformers room: sampling and scoring in plain torch, also on models that bitsandbytes quantised.
+"""transformers: sampling and log-probabilities in plain torch, also for models quantised with bitsandbytes.
 
-What comes out for a request depends on the request alone, and not on what is asked with it. A matrix product rounds by
-the shape of its operands, so that a number moves in its last digits with the size of its batch, and in bfloat16 one
-answer in five to ten becomes another one. So each request is computed in a shape that follows from its own length: its
-row is padded to the next power of two, by one token at least (attention without padding takes another kernel), and its
-batch is filled up with copies to a fixed number of rows.
-benchmarks/batches.py prints what is equal, and what it costs.
+The result of a request depends on the request alone, not on the other requests of its batch. Rounding in a matrix
+product depends on the shape of its operands, so that results change in their last digits with the batch size, and in
+bfloat16 one answer in five to ten becomes another one. So each request is computed in a shape that depends only on its
+own length: its row is padded to the next power of two, by one token at least (attention without padding uses another
+kernel), and its batch is filled up with copies to a fixed number of rows. benchmarks/batches.py prints what is equal,
+and the cost.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mothertongue import hardware, memory
+from mothertongue import hardware
 from mothertongue.chat import Chat
 from mothertongue.params import Dtype
-from mothertongue.sampling import Choose, Generate, Text, Weigh
+from mothertongue.sampling import Completion, Generation, LogLikelihood, NextTokenLogprobs
 
-NARROWEST = 32  # tokens: what is shorter is padded to it
-# The shapes are part of what comes out: whoever changes one raises sampling.REVISION.
+NARROWEST = 32  # tokens: shorter rows are padded to it
+# Results depend on these shapes: a change of one needs a higher sampling.REVISION.
 ROWS = {"cpu": 16, "cuda": 64}  # of a batch when generating
 TOKENS = {"cpu": 512, "cuda": 8192}  # of a batch when scoring: bounds the logits held in memory
 
@@ -31,12 +30,7 @@ class Transformers:
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 
-        # int8 layers say at every call that they cast their inputs.
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-        logging.getLogger("transformers.generation").setLevel(logging.ERROR)
-        self._device = "cuda" if hardware.gpu() else "cpu"
-        if self._device == "cpu":
-            memory.keep_freed()
+        self._device = "cuda" if hardware.has_gpu() else "cpu"
         self.chat = chat
         self.batch = 8 * ROWS[self._device]
         self._model: Any = AutoModelForCausalLM.from_pretrained(
@@ -48,21 +42,21 @@ class Transformers:
         ).eval()
         tokenizer = chat.tokenizer
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self._room = int(getattr(self._model.config, "max_position_embeddings", None) or 2**31)
-        # Instead of the folder's own, which may punish repetition or draw where the likeliest token is asked for.
+        self._context = int(getattr(self._model.config, "max_position_embeddings", None) or 2**31)
+        # Instead of the folder's own, which may penalise repetition or sample where greedy decoding is wanted.
         self._model.generation_config = GenerationConfig(
-            do_sample=False, eos_token_id=list(chat.ends), pad_token_id=self._pad, return_dict_in_generate=True
+            do_sample=False, eos_token_id=list(chat.eos_token_ids), pad_token_id=self._pad
         )
 
-    def generate(self, requests: Sequence[Generate]) -> list[Text]:
+    def generate(self, requests: Sequence[Generation]) -> list[Completion]:
         """See sampling.Engine."""
-        said: dict[int, Text] = {}
+        found: dict[int, Completion] = {}
         lengths = [len(request.prompt) for request in requests]
-        for width, places in _batches(lengths, self._room, lambda _: ROWS[self._device]):
-            said |= zip(places, self._generate([requests[place] for place in places], width), strict=True)
-        return [said[place] for place in range(len(requests))]
+        for width, places in _batches(lengths, self._context, lambda _: ROWS[self._device]):
+            found |= zip(places, self._generate([requests[place] for place in places], width), strict=True)
+        return [found[place] for place in range(len(requests))]
 
-    def _generate(self, requests: Sequence[Generate], width: int) -> list[Text]:
+    def _generate(self, requests: Sequence[Generation], width: int) -> list[Completion]:
         import torch
         from transformers import LogitsProcessorList
 
@@ -70,44 +64,36 @@ class Transformers:
         ids, mask = self._padded(prompts, width, left=True)
         drawn = _Drawn(requests)
         processors = LogitsProcessorList([drawn]) if drawn.needed else None
-        attention, ends = self._model.config._attn_implementation, self.chat.ends
-        most = max(request.max_tokens for request in requests)
-        cache: Any = None
-        for steps in (1, most - 1):  # the prompt with one token, then all others
-            if steps < 1:
-                break
-            with torch.inference_mode():
-                output = self._model.generate(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    past_key_values=cache,
-                    max_new_tokens=steps,
-                    logits_processor=processors,
-                )
-            cache, ids = output.past_key_values, output.sequences
-            mask = torch.nn.functional.pad(mask, (0, ids.shape[1] - mask.shape[1]), value=1)
-            if self._device == "cpu":
-                self._model.set_attn_implementation("eager")  # fused attention would be half of a step on a CPU
+        attention, ends = self._model.config._attn_implementation, self.chat.eos_token_ids
+        if self._device == "cpu":
+            self._model.set_attn_implementation("eager")  # on a CPU, fused attention takes half of a decoding step
+        with torch.inference_mode():
+            ids = self._model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=max(request.max_tokens for request in requests),
+                logits_processor=processors,
+            )
         self._model.set_attn_implementation(attention)
-        said = []
+        completions = []
         for request, row in zip(requests, ids[:, width:].tolist(), strict=True):
             row = row[: request.max_tokens]
             end = next((place for place, token in enumerate(row) if token in ends), None)
             row = row if end is None else row[: end + 1]
-            said.append(Text(self.chat.decode(row), len(row), "length" if end is None else "stop"))
-        return said
+            completions.append(Completion(self.chat.decode(row), len(row), "length" if end is None else "stop"))
+        return completions
 
-    def choose(self, requests: Sequence[Choose]) -> list[list[float]]:
+    def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs]) -> list[list[float]]:
         """See sampling.Engine."""
-        weighed = self._log_probabilities([r.prompt for r in requests], [[r.options] for r in requests])
-        return [row[0] for row in weighed]
+        logs = self._log_probabilities([r.prompt for r in requests], [[r.options] for r in requests])
+        return [row[0] for row in logs]
 
-    def weigh(self, requests: Sequence[Weigh]) -> list[list[float]]:
+    def log_likelihood(self, requests: Sequence[LogLikelihood]) -> list[list[float]]:
         """See sampling.Engine."""
-        # The last token predicts nothing that is asked.
+        # The last token predicts nothing that is wanted.
         rows = [(*r.prompt, *r.continuation)[:-1] for r in requests]
-        weighed = self._log_probabilities(rows, [[(token,) for token in r.continuation] for r in requests])
-        return [[value for (value,) in row] for row in weighed]
+        logs = self._log_probabilities(rows, [[(token,) for token in r.continuation] for r in requests])
+        return [[value for (value,) in row] for row in logs]
 
     def _log_probabilities(
         self, rows: Sequence[tuple[int, ...]], wanted: Sequence[Sequence[tuple[int, ...]]]
@@ -116,7 +102,7 @@ class Transformers:
         import torch
 
         found: dict[int, list[list[float]]] = {}
-        for width, places in _batches(list(map(len, rows)), self._room, lambda width: TOKENS[self._device] // width):
+        for width, places in _batches(list(map(len, rows)), self._context, lambda width: TOKENS[self._device] // width):
             ids, mask = self._padded([rows[place] for place in places], width, left=False)
             with torch.inference_mode():
                 logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -140,15 +126,15 @@ class Transformers:
         return ids.to(self._model.device), mask.to(self._model.device)
 
 
-def _batches(lengths: Sequence[int], room: int, rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:
+def _batches(lengths: Sequence[int], context: int, rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:
     """(width, places of lengths): each batch has `rows(width)` rows, at least one, and repeats its last to have them.
 
-    A width is the next larger power of two, or `room` where the model's context ends before that.
+    A width is the next larger power of two, or `context` where the model's context is shorter than that.
     """
     alike: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
         width = max(NARROWEST, 1 << length.bit_length())
-        alike.setdefault(max(length, min(width, room)), []).append(place)
+        alike.setdefault(max(length, min(width, context)), []).append(place)
     for width, places in sorted(alike.items()):
         count = max(1, rows(width))
         for start in range(0, len(places), count):
@@ -157,13 +143,13 @@ def _batches(lengths: Sequence[int], room: int, rows: Callable[[int], int]) -> I
 
 
 class _Drawn:
-    """Draws each row from its own seed, whatever shares its batch, as a logits processor before an argmax.
+    """Samples each row with its own seed, independent of its batch, as a logits processor before an argmax.
 
     The largest of log p + Gumbel noise is a sample of p (the Gumbel-max trick, Maddison et al. 2014). Tokens outside
-    the nucleus of probability `top_p` (Holtzman et al. 2020) are struck out first.
+    the nucleus of probability `top_p` (Holtzman et al. 2020) are excluded first.
     """
 
-    def __init__(self, requests: Sequence[Generate]) -> None:
+    def __init__(self, requests: Sequence[Generation]) -> None:
         import torch
 
         self.requests = list(requests)

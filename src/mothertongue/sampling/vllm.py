@@ -1,4 +1,4 @@
-"""The vLLM room: sampling and scoring, on a GPU or with vLLM's CPU build."""
+"""vLLM: sampling and log-probabilities, on a GPU or with vLLM's CPU build."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from mothertongue import hardware
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.params import Dtype
-from mothertongue.sampling import Choose, Generate, Text, Weigh
+from mothertongue.sampling import Completion, Generation, LogLikelihood, NextTokenLogprobs
 
 
 class VLLM:
@@ -18,21 +18,22 @@ class VLLM:
 
     def __init__(self, folder: Path, dtype: Dtype, chat: Chat) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+        # GiB, which is filled with zeros in some seconds
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        # The engine in this process: with a second one, the order in which requests arrive depends on timing.
+        # The engine in this process: in a second one, the order in which requests arrive would depend on timing.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         from vllm import LLM
 
         logging.getLogger("vllm").setLevel(logging.ERROR)
-        gpu = hardware.gpu()
+        gpu = hardware.has_gpu()
         self.folder, self.chat = folder, chat
-        # A batch is what a kill can lose, and where the engine drains: small on a CPU, which gains nothing from more.
+        # A kill loses one batch, and the engine idles at its end: small on a CPU, which gains nothing from more.
         self.batch = 2048 if gpu else 96
         self._llm: Any = LLM(
             model=str(folder),
             dtype=dtype,
-            max_model_len=-1,  # the model's own, or what the memory for its cache holds
+            max_model_len=-1,  # the model's own, or as much as fits the memory for its cache
             seed=0,
             enforce_eager=not gpu,
             trust_remote_code=False,
@@ -44,7 +45,7 @@ class VLLM:
             disable_log_stats=True,
         )
 
-    def generate(self, requests: Sequence[Generate]) -> list[Text]:
+    def generate(self, requests: Sequence[Generation]) -> list[Completion]:
         """See sampling.Engine."""
         from vllm import SamplingParams
 
@@ -54,13 +55,13 @@ class VLLM:
                 temperature=r.temperature,
                 top_p=r.top_p,
                 seed=r.seed if r.temperature else None,
-                stop_token_ids=list(self.chat.ends),
+                stop_token_ids=list(self.chat.eos_token_ids),
             )
             for r in requests
         ]
         outputs = [output.outputs[0] for output in self._run(requests, params)]
         return [
-            Text(
+            Completion(
                 text=self.chat.decode(o.token_ids),
                 tokens=len(o.token_ids),
                 finish="stop" if o.finish_reason == "stop" else "length",
@@ -68,7 +69,7 @@ class VLLM:
             for o in outputs
         ]
 
-    def choose(self, requests: Sequence[Choose]) -> list[list[float]]:
+    def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs]) -> list[list[float]]:
         """See sampling.Engine."""
         from vllm import SamplingParams
 
@@ -78,12 +79,12 @@ class VLLM:
             for request, output in zip(requests, self._run(requests, params), strict=True)
         ]
 
-    def weigh(self, requests: Sequence[Weigh]) -> list[list[float]]:
+    def log_likelihood(self, requests: Sequence[LogLikelihood]) -> list[list[float]]:
         """See sampling.Engine."""
         from vllm import SamplingParams
 
         params = [SamplingParams(max_tokens=1, temperature=0, prompt_logprobs=0)] * len(requests)
-        whole = [Generate((*r.prompt, *r.continuation), 1, 0, 1, 0, 0) for r in requests]
+        whole = [Generation((*r.prompt, *r.continuation), 1, 0, 1, 0, 0) for r in requests]
         return [
             [
                 float(output.prompt_logprobs[len(request.prompt) + place][token].logprob)
@@ -92,11 +93,11 @@ class VLLM:
             for request, output in zip(requests, self._run(whole, params), strict=True)
         ]
 
-    def _run(self, requests: Sequence[Generate | Choose], params: Sequence[Any]) -> list[Any]:
-        room = self._llm.model_config.max_model_len
-        if (longest := max(len(r.prompt) + p.max_tokens for r, p in zip(requests, params, strict=True))) > room:
+    def _run(self, requests: Sequence[Generation | NextTokenLogprobs], params: Sequence[Any]) -> list[Any]:
+        limit = self._llm.model_config.max_model_len
+        if (longest := max(len(r.prompt) + p.max_tokens for r, p in zip(requests, params, strict=True))) > limit:
             raise BadInput(
-                f"{self.folder}: a request needs {longest} tokens and vLLM's cache holds {room}; raise"
+                f"{self.folder}: a request needs {longest} tokens and vLLM's cache has {limit}; raise"
                 " VLLM_CPU_KVCACHE_SPACE (GiB) on a CPU, or lower max_tokens in params.yaml"
             )
         prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]

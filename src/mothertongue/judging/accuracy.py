@@ -1,0 +1,112 @@
+"""How well a judge tells the expert's answer from a generated one, beside two judges that cost nothing."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mothertongue import languages, prompts, significance
+from mothertongue.measurements import Estimate, JudgeAccuracy, SampleScore
+from mothertongue.params import Judge
+from mothertongue.records import Answer, RowCounts, Thread, reference_answer
+from mothertongue.sampling import Model
+from mothertongue.verdicts import Verdict
+
+
+def count_outcomes(verdicts: Sequence[Verdict]) -> RowCounts:
+    """How many answers have a score, and the outcomes of the others."""
+    outcomes = Counter(verdict.outcome for verdict in verdicts)
+    dropped = {reason: outcomes[reason] for reason in ("unparsed", "error")}
+    return RowCounts(total=len(verdicts), kept=outcomes["score"], dropped=dropped)
+
+
+def summarize_accuracy(
+    threads: Sequence[Thread],
+    answers: Sequence[Answer],
+    verdicts: Sequence[Verdict],
+    sign: Callable[[Sequence[str]], str],
+) -> dict[str, Any]:
+    """`accuracy` by generator for all languages together, and `languages` for each where there are several.
+
+    `sign` gives the signature for some languages.
+    """
+    codes = sorted({thread.language for thread in threads})
+
+    def measure(some: Sequence[str]) -> dict[str, Any]:
+        part = [thread for thread in threads if thread.language in some]
+        return {name: row.model_dump() for name, row in measure_accuracy(part, answers, verdicts, sign(some)).items()}
+
+    by_language = {code: measure([code]) for code in codes}
+    return {"accuracy": measure(codes)} | ({"languages": by_language} if len(codes) > 1 else {})
+
+
+def measure_accuracy(
+    threads: Sequence[Thread], answers: Sequence[Answer], verdicts: Sequence[Verdict], signature: str
+) -> dict[str, JudgeAccuracy]:
+    """For each generator how often a judge scores the expert's answer over a sample of the same thread, ties half.
+
+    That is the area under the ROC curve within threads: 0.5 is chance, 1 a judge that always prefers the expert. Beside
+    it, on the same items, two judges that cost nothing: the answer with more words is better (`longer`), the one in the
+    thread's language is (`language`). Threads of split test are left out, because judges are chosen by this.
+    """
+    scores = {verdict.answer: verdict.score for verdict in verdicts if verdict.score is not None}
+    asked = {thread.id: thread for thread in threads if thread.split != "test"}
+    found = {}
+    for generator in sorted({answer.generator for answer in answers} - {"reference"}):
+        samples = [answer for answer in answers if answer.generator == generator and answer.thread in asked]
+        items: list[SampleScore] = []
+        for sample in samples:
+            thread = asked[sample.thread]
+            expert = reference_answer(thread)
+            if sample.id not in scores or expert.id not in scores:
+                continue
+            words = [float(len(languages.split_words(text))) for text in (expert.text, sample.text)]
+            right = [float(languages.is_in(text, thread.language)) for text in (expert.text, sample.text)]
+            values = {
+                "expert": scores[expert.id],
+                "sample": scores[sample.id],
+                "judge": _wins(scores[expert.id], scores[sample.id]),
+                "longer": _wins(*words),
+                "language": _wins(*right),
+            }
+            items += [
+                SampleScore(
+                    id=sample.id,
+                    language=thread.language,
+                    group=thread.group,
+                    figure=figure,
+                    values=[value],
+                    text="",
+                )
+                for figure, value in values.items()
+            ]
+        figures = _estimate(items, signature)
+        scored = next((figure.n for figure in figures.values()), 0)
+        found[generator] = JudgeAccuracy(samples=len(samples), unscored=len(samples) - scored, figures=figures)
+    return found
+
+
+def _wins(expert: float, sample: float) -> float:
+    return 0.5 if expert == sample else float(expert > sample)
+
+
+def _estimate(items: Sequence[SampleScore], signature: str) -> dict[str, Estimate]:
+    found = {}
+    for figure in dict.fromkeys(item.figure for item in items):
+        kind = "mean" if figure in ("expert", "sample") else "share"
+        rows = [item for item in items if item.figure == figure]
+        found[figure] = significance.estimate(kind, rows, signature)
+    return found
+
+
+def build_signature(codes: Sequence[str], name: str, params: Judge, model: Model) -> str:
+    """What must be equal before the accuracies of two runs of a judge may be compared."""
+    parts = {
+        "judge": name,
+        **params.model_dump(exclude={"model", "engine"}),
+        "prompts": [prompts.digest(use, code) for code in codes for use in prompts.list_uses(params.kind)],
+        "languages": list(codes),
+        "detector": languages.detector_version(),
+        **model.identity,
+    }
+    return json.dumps(parts, sort_keys=True)

@@ -1,0 +1,188 @@
+"""References between the sections of params.yaml: each name exists, means one thing, and can be used where it is."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mothertongue import languages
+from mothertongue.params import (
+    ASSUMPTION,
+    Conversations,
+    FileConversations,
+    FolderModel,
+    HubConversations,
+    PackageConversations,
+    Params,
+    Problem,
+    Rule,
+)
+
+RANKS = {"best", "worst"}  # instead of a generator, in the rules of pairs
+SIDES = {"reference", *RANKS}
+REFERENCES = {"experts", "trivial"}  # columns of the report that are no model
+FOLDER = "adapter"  # models/adapter is the folder of all adapters
+
+
+def find_problems(params: Params) -> list[Problem]:
+    """Every broken reference and every name with two meanings; empty where there is none."""
+    checks = (_languages, _sources, _models, _generators, _judges, _rules, _columns)
+    return [problem for check in checks for problem in check(params)]
+
+
+def _languages(params: Params) -> Iterator[Problem]:
+    for number, code in enumerate(params.languages):
+        if code not in languages.NAMES:
+            known = ", ".join(languages.NAMES)
+            yield ("languages", number), f"unknown language {code!r}; take one of {known}"
+        if code in params.languages[:number]:
+            yield ("languages", number), f"{code!r} is a duplicate; delete one"
+
+
+def _sources(params: Params) -> Iterator[Problem]:
+    sources = params.raw.sources
+    for number, source in enumerate(sources):
+        where = ("raw", "sources", number)
+        if any(_overlap(source, other) for other in sources[:number]):
+            yield where, "duplicate of an earlier source; delete one"
+        if isinstance(source, HubConversations | FileConversations):
+            if source.format == "messages" and source.replies:
+                yield (*where, "replies"), f"format {source.format} has no ranked replies; remove it"
+            if source.format != "messages" and not source.replies:
+                yield (*where, "replies"), "missing; add best or all"
+        if source.language is not None and source.language not in params.languages:
+            yield (*where, "language"), _unknown(source.language, params.languages)
+        if isinstance(source, PackageConversations):
+            wanted = [source.language] if source.language else params.languages
+            missing = sorted(set(wanted) & set(languages.NAMES) - languages.CORPUS)
+            if missing:
+                names = ", ".join(languages.NAMES[code] for code in missing)
+                yield where, f"{source.id} has no {names}; set its language to one that it has, or take another source"
+
+
+def _overlap(one: Conversations, other: Conversations) -> bool:
+    """Whether two sources read the same rows; a package has a folder for each language."""
+    if (one.source, one.id) != (other.source, other.id):
+        return False
+    if isinstance(one, PackageConversations) and isinstance(other, PackageConversations):
+        return one.language == other.language or None in (one.language, other.language)
+    return getattr(one, "split", None) == getattr(other, "split", None)
+
+
+def _models(params: Params) -> Iterator[Problem]:
+    """A fetched model, the merged model of a step and a level are all models/<name>, so their names are one space."""
+    known: dict[str, str] = {}
+    for section in ("models", "adapter", "quantized"):
+        for name in getattr(params, section):
+            if name == FOLDER:
+                yield (section, name), f"the name is reserved for models/{FOLDER}; take another"
+            if name in known:
+                yield (section, name), f"{known[name]}.{name} has this name already; take another"
+            if section == "adapter":
+                start = params.adapter[name].start
+                if start not in known:
+                    yield (section, name, "from"), _unknown(start, known)
+            known.setdefault(name, section)
+    for name, model in params.models.items():
+        if isinstance(model, FolderModel) and Path(model.id).resolve().is_relative_to(Path("models").resolve()):
+            yield ("models", name, "id"), "is in models/, which stages write and DVC removes; take a folder elsewhere"
+    full = [*params.models, *params.adapter]
+    measured = {column.model for column in params.metrics.models.values()}
+    used = {step.start for step in params.adapter.values()} | {level.model for level in params.quantized.values()}
+    for name, level in params.quantized.items():
+        if level.model not in full:
+            yield ("quantized", name, "model"), _unknown(level.model, full)
+        if name not in measured:
+            yield ("quantized", name), f"no entry of metrics.models measures {name}; add one, or delete the level"
+    for name in params.adapter:
+        if name not in measured | used:
+            yield ("adapter", name), f"nothing uses or measures {name}; add it to metrics.models, or delete the step"
+
+
+def _generators(params: Params) -> Iterator[Problem]:
+    for name, entry in params.generated.items():
+        if name in SIDES:
+            yield ("generated", name), "the name is reserved for the rules in pairs; take another"
+        if entry.model not in params.models:
+            yield ("generated", name, "model"), _not_fetched(entry.model, params)
+        if entry.temperature == 0 and entry.n > 1:
+            what = f"at temperature 0 all {entry.n} samples are equal; make it 1, or raise temperature"
+            yield ("generated", name, "n"), what
+
+
+def _judges(params: Params) -> Iterator[Problem]:
+    for name, entry in params.scored.items():
+        if name == ASSUMPTION:
+            yield ("scored", name), "the name is reserved for the rules in pairs; take another"
+        if entry.model not in params.models:
+            yield ("scored", name, "model"), _not_fetched(entry.model, params)
+
+
+def _rules(params: Params) -> Iterator[Problem]:
+    names = [rule.name for rule in params.pairs.rules]
+    for number, rule in enumerate(params.pairs.rules):
+        where = ("pairs", "rules", number)
+        if rule.name in names[:number]:
+            yield (*where, "name"), f"{rule.name!r} names another rule; take another name"
+        for field, name, known in (
+            ("chosen", rule.chosen, SIDES | set(params.generated)),
+            ("rejected", rule.rejected, SIDES | set(params.generated)),
+            ("judge", rule.judge, {ASSUMPTION, *params.scored}),
+        ):
+            if name not in known:
+                yield (*where, field), _unknown(name, sorted(known))
+        if rule.judge == ASSUMPTION:
+            yield from (((*where, field), what) for field, what in _assumption(rule))
+
+
+def _assumption(rule: Rule) -> Iterator[tuple[str, str]]:
+    """What a rule by assumption asks for although no judge ranks its answers."""
+    ranks = [(field, name) for field, name in (("chosen", rule.chosen), ("rejected", rule.rejected)) if name in RANKS]
+    for field, name in ranks:
+        yield field, f"by assumption nothing is {name}; take reference or a generator, or a judge that ranks"
+    if rule.chosen == rule.rejected and not ranks:
+        yield "rejected", f"by assumption {rule.chosen!r} is not better than itself; take another"
+    if rule.min_margin:
+        yield "min_margin", "by assumption there are no scores; make it 0, or take a judge that ranks"
+
+
+def _columns(params: Params) -> Iterator[Problem]:
+    metrics, threads = params.metrics, params.threads
+    if threads.validation + threads.test >= 1:
+        yield ("threads",), "validation and test leave nothing to train on; make them smaller"
+    if metrics.split == "validation" and not threads.validation:
+        yield ("metrics", "split"), "threads.validation is 0, so there is nothing to measure; raise it"
+    for number, suite in enumerate(metrics.suites):
+        if suite in metrics.suites[:number]:
+            yield ("metrics", "suites", number), f"{suite!r} is a duplicate; delete one"
+    full = [*params.models, *params.adapter]
+    if metrics.reference_model not in full:
+        yield ("metrics", "reference_model"), _unknown(metrics.reference_model, full)
+    columns = metrics.models
+    engine = next(iter(columns.values())).engine
+    for place, (name, column) in enumerate(columns.items()):
+        where = ("metrics", "models", name)
+        if column.model not in (every := [*full, *params.quantized]):
+            yield (*where, "model"), _unknown(column.model, every)
+        if column.engine != engine:
+            what = f"figures of two engines are not compared; measure all with {engine}, or all with {column.engine}"
+            yield (*where, "engine"), what
+        if column in list(columns.values())[:place]:
+            yield where, "duplicate of an earlier column; delete one"
+        if name in REFERENCES:
+            yield where, "the name is reserved for a column of the report; take another"
+    for number, name in enumerate(metrics.baselines):
+        if name not in columns:
+            yield ("metrics", "baselines", number), _unknown(name, columns)
+    if metrics.headline not in columns:
+        yield ("metrics", "headline"), _unknown(metrics.headline, columns)
+    elif metrics.headline in metrics.baselines:
+        yield ("metrics", "headline"), "is a baseline; take a column that is compared with them"
+
+
+def _not_fetched(name: str, params: Params) -> str:
+    if name in params.adapter or name in params.quantized:
+        return f"{name!r} is trained on what this makes; take one of {', '.join(params.models)}"
+    return _unknown(name, params.models)
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    return f"no {name!r}; take one of {', '.join(dict.fromkeys(known))}"
