@@ -149,7 +149,7 @@ def test_a_sample_of_vllm_depends_on_its_seed_and_not_on_its_batch(vllm: dict[st
 def test_vllm_refuses_what_its_cache_cannot_hold(vllm: dict[str, Any], base: Path) -> None:
     assert vllm["context"] == 2048  # the toy's own
     assert vllm["refused"] == (
-        f"{base}: a request needs 10 tokens and vLLM's cache holds 9; raise VLLM_CPU_KVCACHE_SPACE (GiB) on a CPU,"
+        f"{base}: a request needs 10 tokens and vLLM's cache has 9; raise VLLM_CPU_KVCACHE_SPACE (GiB) on a CPU,"
         " or lower max_tokens in params.yaml"
     )
 

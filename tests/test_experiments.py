@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy
@@ -109,6 +110,20 @@ def _lock(
     assert isinstance(engines, dict)
     engines["requirements/engines.json"] = {"torch": torch}
     return lock
+
+
+@pytest.mark.parametrize("tracked", ["adapter", "adapter.dpo", "adapter.dpo.seed"])
+def test_a_seed_is_left_out_however_a_stage_names_its_parameters(tracked: str) -> None:
+    def of(seed: int, beta: float) -> str:
+        values: Any = {"adapter": {"dpo": {"seed": seed, "beta": beta}}}
+        section = values
+        for part in tracked.split("."):
+            section = section[part]
+        lock = {"stages": {"adapter": _stage({}, ["models/adapter"], **{tracked: section})}}
+        return digest(lock, "adapter", ["adapter.dpo.seed"])
+
+    assert of(1, 0.1) == of(2, 0.1)
+    assert (of(1, 0.1) == of(1, 0.2)) == (tracked == "adapter.dpo.seed")
 
 
 def test_trainings_have_one_digest_where_all_but_the_seeds_is_equal() -> None:

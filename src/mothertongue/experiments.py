@@ -49,14 +49,22 @@ def digest(lock: Mapping[str, Any], word: str, without: Sequence[str]) -> str:
         names |= more
     found = {}
     for name in names:
-        values = {key: value for key, value in _params(stages[name]).items() if key not in without}
-        for section, _, field in (key.rpartition(".") for key in without):
-            if section in values:
-                values[section] = {key: value for key, value in values[section].items() if key != field}
+        values = _params(stages[name])
+        for key in without:
+            values = _drop(values, key)
         deps = {dep["path"]: dep["md5"] for dep in stages[name].get("deps", ()) if not _within(dep["path"], outs)}
         engines = {file: of for file, of in stages[name].get("params", {}).items() if file != "params.yaml"}
         found[name] = [stages[name]["cmd"], deps, values, engines]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _drop(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Parameters without one of them; DVC keeps `a.b.c` as `{"a": {"b": {"c": ...}}}` or `{"a.b": {"c": ...}}`."""
+    return {
+        key: _drop(value, name.removeprefix(f"{key}.")) if name.startswith(f"{key}.") else value
+        for key, value in values.items()
+        if key != name
+    }
 
 
 def _within(path: str, folders: Iterable[str]) -> bool:
