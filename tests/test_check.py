@@ -112,6 +112,16 @@ def test_outputs_of_a_removed_entry_are_removed_and_printed(
     assert capsys.readouterr().out == ""
 
 
+def test_stages_get_the_order_of_the_pipeline(workspace: Path) -> None:
+    """DVC appends a stage that comes back; a used workspace and a fresh clone should end with the same file."""
+    head, rest = LOCK[: LOCK.index("  raw:")], LOCK[LOCK.index("  raw:") : LOCK.index("  generated@old:")]
+    first, second = rest[: rest.index("  generated@plain:")], rest[rest.index("  generated@plain:") :]
+    (workspace / "dvc.lock").write_text(head + second + first, encoding="utf-8")
+    (workspace / "data/generated/old.jsonl").unlink()
+    check.remove_leftovers(workspace, OUTPUTS, FOLDERS)
+    assert (workspace / "dvc.lock").read_text(encoding="utf-8") == head + first + second
+
+
 def test_an_output_that_another_stage_makes_now_is_kept(workspace: Path) -> None:
     outputs = {**OUTPUTS, "generated@new": ["data/generated/old.jsonl"]}
     check.remove_leftovers(workspace, outputs, FOLDERS)

@@ -71,7 +71,8 @@ def _paths(stage: dict[str, Any]) -> list[str]:
 def remove_leftovers(root: Path, outputs: dict[str, list[str]], folders: list[str]) -> None:
     """Remove outputs, and stages in dvc.lock, that no entry of params.yaml makes any more, and print each.
 
-    DVC's cache keeps them. Raises BadInput, and removes nothing, where a file was edited after its stage made it, and
+    DVC's cache keeps the outputs. The stages that are left get the order of dvc.yaml: DVC appends, and an entry that
+    comes back would be last. Raises BadInput, and removes nothing, where a file was edited after its stage made it, and
     for a file in one of `folders`, which stages read whole, if neither params.yaml nor dvc.lock knows it.
     """
     lock = root / "dvc.lock"
@@ -95,12 +96,12 @@ def remove_leftovers(root: Path, outputs: dict[str, list[str]], folders: list[st
         else:
             (root / path).unlink()
         console.say(f"{path}: removed, because no entry of params.yaml makes it")
-    if kept := {name: stage for name, stage in locked.items() if name in outputs}:
-        if kept.keys() != locked.keys():
-            with new_file(lock) as file:
-                file.write(_without_stages(text, kept).encode())
-    elif locked:
+    kept = {name: locked[name] for name in outputs if name in locked}
+    if locked and not kept:
         lock.unlink()
+    elif list(kept) != list(locked):
+        with new_file(lock) as file:
+            file.write(_rewrite_lock(text, kept).encode())
 
 
 def _is_leftover(root: Path, path: str, made: set[str]) -> bool:
@@ -118,10 +119,11 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _without_stages(text: str, kept: dict[str, Any]) -> str:
-    """dvc.lock with some stages only, as DVC would write it."""
-    parts = re.split(r"^(?=  [^ #?])", text, flags=re.MULTILINE)
-    shorter = parts[0] + "".join(part for part in parts[1:] if part.partition(":\n")[0].strip() in kept)
+def _rewrite_lock(text: str, kept: dict[str, Any]) -> str:
+    """dvc.lock with some stages only, in the order of `kept`, as DVC would write it."""
+    head, *parts = re.split(r"^(?=  [^ #?])", text, flags=re.MULTILINE)
+    blocks = {part.partition(":\n")[0].strip(): part for part in parts}
+    shorter = head + "".join(blocks.get(name, "") for name in kept)
     if YAML(typ="safe").load(shorter).get("stages") == kept:
         return shorter
     raise BadInput("dvc.lock: not as DVC writes it; delete it, and run `dvc commit` or `dvc repro`")
