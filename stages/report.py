@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mothertongue import console, history, params, report
+from mothertongue import comparison, console, history, params, report
 from mothertongue.files import new_file
 from mothertongue.records import Thread
 from mothertongue.rows import read_rows, write_json
@@ -27,7 +27,7 @@ def main(
     EXPERIMENTS earlier runs. SUMMARY gets the headline numbers for `dvc exp show`, TABLE the report in Markdown.
     """
     values, asked = params.load(), read_rows(threads, Thread)
-    found, answers = report.compare(measured, asked, values.metrics, values.languages, values.seed)
+    found, answers = comparison.compare(measured, asked, values.metrics, values.languages, values.seed)
     write_json(summary, report.summarize(found))
     judges = {name: report.read_judge_accuracy(scored / f"{name}.json") for name in values.scored}
     now = {name: {figure: each.value for figure, each in rows.items()} for name, rows in found[0].values.items()}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mothertongue import report, significance
+from mothertongue import comparison, report, significance
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES
 from mothertongue.measurements import SampleScore
@@ -132,22 +132,22 @@ def measured_in_two(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def compare(folder: Path) -> report.Comparison:
-    (found,), _ = report.compare(folder, THREADS, METRICS, ["es"], 1)
+def compare(folder: Path) -> comparison.Comparison:
+    (found,), _ = comparison.compare(folder, THREADS, METRICS, ["es"], 1)
     return found
 
 
-def compare_two(folder: Path) -> list[report.Comparison]:
-    return report.compare(folder, THREADS_OF_TWO, METRICS, ["es", "it"], 1)[0]
+def compare_two(folder: Path) -> list[comparison.Comparison]:
+    return comparison.compare(folder, THREADS_OF_TWO, METRICS, ["es", "it"], 1)[0]
 
 
 def render(folder: Path, **more: Any) -> list[str]:
-    found, answers = report.compare(folder, THREADS, METRICS, ["es"], 1)
+    found, answers = comparison.compare(folder, THREADS, METRICS, ["es"], 1)
     return report.render_report(found, answers, THREADS, METRICS, **more).splitlines()
 
 
 def render_two(folder: Path, **more: Any) -> list[str]:
-    found, answers = report.compare(folder, THREADS_OF_TWO, METRICS, ["es", "it"], 1)
+    found, answers = comparison.compare(folder, THREADS_OF_TWO, METRICS, ["es", "it"], 1)
     return report.render_report(found, answers, THREADS_OF_TWO, METRICS, **more).splitlines()
 
 
@@ -296,7 +296,7 @@ def sample_rows(lines: list[str], start: int) -> list[list[str]]:
 def test_samples_are_held_out_and_escaped(measured: Path) -> None:
     asked = {"00": "a|b\n# `x` <b>", "01": "¿Qué?", "02": "x" * 301}
     threads = [thread(name, text, "test") for name, text in asked.items()] + [thread("0", "learned", "train")]
-    found, answers = report.compare(measured, THREADS, METRICS, ["es"], 1)
+    found, answers = comparison.compare(measured, THREADS, METRICS, ["es"], 1)
     lines = report.render_report(found, answers, threads, METRICS).splitlines()
     (start,) = [place for place, line in enumerate(lines) if line.startswith("| the first held-out")]
     rows = sample_rows(lines, start)
@@ -423,7 +423,7 @@ def test_the_page_does_not_depend_on_the_order_of_the_columns(measured: Path) ->
     pages = []
     for names in (list(METRICS.models), list(METRICS.models)[::-1]):
         params = METRICS.model_copy(update={"models": {name: METRICS.models[name] for name in names}})
-        found, answers = report.compare(measured, THREADS, params, ["es"], 1)
+        found, answers = comparison.compare(measured, THREADS, params, ["es"], 1)
         pages.append((report.render_report(found, answers, THREADS, params), report.summarize(found)))
     assert pages[0] == pages[1]
     assert "\n- dpo against base: " in pages[0][0]
@@ -434,7 +434,7 @@ def test_without_the_language_suite_there_are_no_references_and_no_samples(measu
         (measured / name / "language.json").unlink()
         (measured / name / "language.items.jsonl").unlink()
     params = METRICS.model_copy(update={"suites": ["benchmark", "perplexity"]})
-    (found,), answers = report.compare(measured, THREADS, params, ["es"], 1)
+    (found,), answers = comparison.compare(measured, THREADS, params, ["es"], 1)
     lines = report.render_report([found], answers, THREADS, params).splitlines()
     assert (found.references, found.cut) == ({}, {})
     assert [line for line in lines if line.startswith("|")] == [
@@ -457,7 +457,7 @@ def test_without_the_language_suite_there_are_no_references_and_no_samples(measu
 
 def test_without_the_language_suite_two_languages_are_compared(measured_in_two: Path) -> None:
     params = METRICS.model_copy(update={"suites": ["benchmark"]})
-    found, answers = report.compare(measured_in_two, THREADS_OF_TWO, params, ["es", "it"], 1)
+    found, answers = comparison.compare(measured_in_two, THREADS_OF_TWO, params, ["es", "it"], 1)
     lines = report.render_report(found, answers, THREADS_OF_TWO, params).splitlines()
     assert [line for line in lines if line.startswith("## ")] == [
         "## All languages", "## Spanish", "## Italian", "## All languages: all figures", "## Spanish: all figures",
@@ -468,7 +468,7 @@ def test_without_the_language_suite_two_languages_are_compared(measured_in_two: 
 
 def test_a_suite_alone_has_no_other_table(measured: Path) -> None:
     params = METRICS.model_copy(update={"suites": ["language"]})
-    found, answers = report.compare(measured, THREADS, params, ["es"], 1)
+    found, answers = comparison.compare(measured, THREADS, params, ["es"], 1)
     lines = report.render_report(found, answers, THREADS, params).splitlines()
     assert row(lines, "language |")[2:] == ["experts", "trivial", "base", "prompted", "dpo"]
     assert not any(line.startswith(f"| {suite} |") for line in lines for suite in FIGURES if suite != "language")
@@ -540,7 +540,7 @@ def test_a_difference_that_is_bold_alone_may_not_be_among_those_of_two_languages
     for name, rows in {"base": [[0.0]] * 6 + [[1.0]] * 34, "dpo": [[1.0]] * 40}.items():
         measure(tmp_path / name, "benchmark", {"accuracy": rows}, codes=codes)
     params = METRICS.model_copy(update={"suites": ["benchmark"]})
-    found, _ = report.compare(tmp_path, THREADS_OF_TWO, params, list(dict.fromkeys(codes)), 1)
+    found, _ = comparison.compare(tmp_path, THREADS_OF_TWO, params, list(dict.fromkeys(codes)), 1)
     cell = ("dpo", "base", "accuracy")
     assert {each.language: each.p[cell] for each in found} == (
         {None: pytest.approx(p, rel=0.2)} if codes == ONE else {None: p, "it": p, "es": 1}
