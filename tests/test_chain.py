@@ -335,6 +335,15 @@ def test_one_suite_less_makes_no_model_stale(clean: toy.Workspace) -> None:
     assert _stale(clean) == {*(f"metrics@{name}" for name in columns), "report"}
 
 
+def test_a_new_suite_makes_no_model_stale(clean: toy.Workspace) -> None:
+    package = clean.root / "src/mothertongue"
+    (package / "suites/new.py").write_text('"""A new suite."""\n', encoding="utf-8")
+    for module in ("suites/__init__.py", "figures.py", "params.py"):
+        _append(package / module, "\n# a new suite\n")
+    columns = params.load(clean.root / "params.yaml").metrics.models
+    assert _stale(clean) == {*(f"metrics@{name}" for name in columns), "report"}
+
+
 # Entries of params.yaml that come and go, in a workspace that was used
 
 

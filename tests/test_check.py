@@ -1,5 +1,6 @@
 """The checks before `dvc repro`: engines, and outputs that no entry of params.yaml makes any more."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,24 @@ def test_outputs_are_those_that_dvc_finds() -> None:
     assert {name: sorted(paths) for name, paths in check.list_outputs(pipeline, values).items()} == found
 
 
+@pytest.mark.parametrize(
+    ("path", "ignored"),
+    [
+        ("src/mothertongue/sampling/__pycache__/__init__.cpython-311.pyc", True),
+        ("data/generated/.plain.jsonl.partial", True),
+        ("data/suites/.benchmark.jsonl.swp", True),
+        ("data/sources/README.md", True),
+        ("data/sources/mine.jsonl", False),
+        ("src/mothertongue/sampling/vllm.py", False),
+    ],
+)
+def test_what_dvc_does_not_count_as_part_of_a_folder(path: str, ignored: bool) -> None:
+    """Python writes __pycache__ into folders that are deps; it must not make a stage stale."""
+    from dvc.repo import Repo
+
+    assert Repo(ROOT).dvcignore.is_ignored_file(str(ROOT / path), ignore_subrepos=False) == ignored
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """Outputs of all entries, and of one that params.yaml no longer has."""
@@ -139,15 +158,24 @@ def test_a_path_of_the_lock_that_is_no_output_is_left_alone(workspace: Path) -> 
     """Outside the project, or around or inside an output."""
     outside = workspace.parent / "outside"
     outside.mkdir(exist_ok=True)
-    (workspace / "src").mkdir()
-    paths = ["../outside", str(outside), ".", "data", "src", "metrics/measured", "metrics/measured/base/a.json"]
+    (workspace / "src/old").mkdir(parents=True)
+    paths = [
+        "src/old",
+        "../outside",
+        str(outside),
+        ".",
+        "data",
+        "src",
+        "metrics/measured",
+        "metrics/measured/base/a.json",
+    ]
     outs = "".join(f"    - path: {path}\n      hash: md5\n" for path in paths)
     (workspace / "dvc.lock").write_text(f"{LOCK}  old:\n    cmd: python\n    outs:\n{outs}", encoding="utf-8")
     before = files(workspace)
     check.remove_leftovers(workspace, OUTPUTS, FOLDERS)
     assert before - files(workspace) == {"data/generated/old.jsonl", "metrics/old/a.json"}
     assert outside.is_dir()
-    assert (workspace / "src").is_dir()
+    assert (workspace / "src/old").is_dir()
 
 
 def test_an_edited_leftover_is_refused_and_nothing_is_removed(workspace: Path) -> None:
@@ -158,7 +186,8 @@ def test_an_edited_leftover_is_refused_and_nothing_is_removed(workspace: Path) -
     with pytest.raises(BadInput) as caught:
         check.remove_leftovers(workspace, OUTPUTS, FOLDERS)
     assert caught.value.message == (
-        "data/generated/old.jsonl: edited, and no entry of params.yaml makes it; move it elsewhere, or delete it"
+        "data/generated/old.jsonl: edited or extended, and no entry of params.yaml makes it; move it elsewhere, or"
+        " delete it"
     )
     assert files(workspace) == before
     assert "generated@old" in (workspace / "dvc.lock").read_text(encoding="utf-8")
@@ -226,3 +255,32 @@ def test_an_engine_that_is_not_installed_is_refused_with_its_line(
         place, _, what = line.partition(": ")
         assert "engine: transformers" in lines[int(place.removeprefix("params.yaml:")) - 1]
         assert what.endswith("engine: transformers is not installed; install it, or take another engine")
+
+
+@pytest.mark.parametrize("change", ["edit", "extend", None])
+def test_a_folder_with_a_file_of_a_person_is_refused(workspace: Path, change: str | None) -> None:
+    """Its digest is DVC's own, which `dvc.api` has from the same code as `dvc repro`."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.meta import Meta
+    from dvc_data.hashfile.tree import Tree
+
+    folder = workspace / "metrics/old"
+    (folder / "deeper").mkdir()
+    (folder / "deeper/b.json").write_text("b")
+    tree = Tree()
+    for path in folder.rglob("*.json"):
+        digest = hashlib.md5(path.read_bytes()).hexdigest()
+        tree.add(path.relative_to(folder).parts, Meta(), HashInfo("md5", digest))
+    tree.digest()
+    assert tree.hash_info is not None
+    lock = LOCK.replace("    - path: metrics/old\n", f"    - path: metrics/old\n      md5: {tree.hash_info.value}\n")
+    assert lock != LOCK
+    (workspace / "dvc.lock").write_text(lock, encoding="utf-8")
+    if change:
+        (folder / ("a.json" if change == "edit" else "notes.txt")).write_text("mine")
+        with pytest.raises(BadInput, match="metrics/old: edited or extended, and no entry"):
+            check.remove_leftovers(workspace, OUTPUTS, FOLDERS)
+        assert folder.exists()
+    else:
+        check.remove_leftovers(workspace, OUTPUTS, FOLDERS)
+        assert not folder.exists()

@@ -33,7 +33,7 @@ def test_a_spread_of_another_model_is_none(seed: int, measured: dict[str, dict[s
     assert is_stale(SEEDS, {"dpo": seed}, measured)
     assert seed_range(SEEDS, {"dpo": seed}, measured, "dpo") == {}
     assert describe_history(SEEDS, Experiments(), {"dpo": seed}, measured, "validation")[1:] == [
-        "The range over seeds is of another model and not shown; `make seeds` measures it again."
+        "The range over seeds is of other figures than these and not shown; `make seeds` measures it again."
     ]
 
 

@@ -103,6 +103,7 @@ def judge_one(model: Any, min_label_mass: float, text: str = "En la plaza.") -> 
     [
         ([0.0, 0.0, 0.0, 0.06, 0.02], 0.07, "score", 4.25, 0.08),
         ([0.0, 0.0, 0.0, 0.06, 0.02], 0.09, "unparsed", None, 0.08),
+        ([0.0, 0.0, 0.0, 0.25, 0.25], 0.5, "score", 4.5, 0.5),  # exactly as much as is asked for
         ([0.0] * 5, 0.0, "unparsed", None, 0.0),
     ],
 )

@@ -135,20 +135,24 @@ def test_which_replies_are_followed(tmp_path: Path, text: str, replies: str) -> 
         # a step that continues an earlier one, and levels of a fetched model and of the first step
         [("merged:\n", "  more:\n    from: dpo\n" + PARAMS.partition("    from: base\n")[2].partition("\nmerged")[0]
           + "\nmerged:\n"), ("nf4: {model: dpo,", "nf4: {model: elsewhere,"),
-         ("dpo: {model: dpo,", "dpo: {model: more,")],
+         ("    dpo: {model: dpo,", "    more: {model: more,"), ("headline: dpo", "headline: more"),
+         ("reference_model: base", "reference_model: dpo")],
         # a level is needed nowhere
         [("  nf4: {model: dpo, format: nf4}\n  int8: {model: dpo, format: int8}\n", ""),
          ("quantized:\n", "quantized: {}\n"),
          ("    nf4: {model: nf4, engine: transformers, system_prompt: false}\n", ""),
          ("    int8: {model: int8, engine: transformers, system_prompt: false}\n", "")],
-        # figures do not depend on a column's name, and the reference may be a step
-        [("reference_model: base", "reference_model: dpo"), ("    dpo: {model: dpo,", "    tuned: {model: dpo,"),
+        # figures do not depend on a column's name
+        [("    dpo: {model: dpo,", "    tuned: {model: dpo,"),
          ("headline: dpo", "headline: tuned")],
     ],
     ids=["splits", "folders", "own languages", "two steps", "no level", "column names"],
 )  # fmt: skip
 def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
     params.load(changed(tmp_path, *changes))
+
+
+AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_margin: 2}"  # the rule of PARAMS
 
 
 @pytest.mark.parametrize(
@@ -210,11 +214,14 @@ def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, s
         ('languages: ["es"]', "languages: [Spanish]",
          "1: languages.0: string should match pattern '^[a-z]{2,3}$', got 'Spanish'"),
         ("    prompted: {", "    Prompted: {",
-         ("78: metrics.models.Prompted: string should match pattern '^[a-z][a-z0-9_]{0,29}$', got 'Prompted'")),
+         ("78: metrics.models.Prompted: input should be at most 30 small letters, digits and _, the first a letter,"
+          " got 'Prompted'")),
         ("  plain: {", "  Plain: {",
-         "26: generated.Plain: string should match pattern '^[a-z][a-z0-9_]{0,29}$', got 'Plain'"),
+         ("26: generated.Plain: input should be at most 30 small letters, digits and _, the first a letter, got"
+          " 'Plain'")),
         ("  dpo:\n", "  dpo/1:\n",
-         "45: adapter.dpo/1: string should match pattern '^[a-z][a-z0-9_]{0,29}$', got 'dpo/1'"),
+         ("45: adapter.dpo/1: input should be at most 30 small letters, digits and _, the first a letter, got"
+          " 'dpo/1'")),
         (f"  sources:\n    - {FILE}", "  sources: []",
          "12: raw.sources: list should have at least 1 item after validation, not 0, got []"),
         ("max_cut_rejected: 0.5", "max_cut_rejected: 50",
@@ -319,12 +326,19 @@ OTHER = "take another source"
          "70: quantized.adapter: the name is reserved for models/adapter; take another"),
         # steps
         ([("from: base", "from: bass")], "46: adapter.dpo.from: no 'bass'; take one of base, elsewhere"),
+        ([("baselines: [base, prompted]", "baselines: [base, base]")],
+         "83: metrics.baselines.1: 'base' is a duplicate; delete one"),
+        ([("reference_model: base", "reference_model: dpo")],
+         "84: metrics.reference_model: is the headline's model, whose rewards would all be 0; take its start"),
+        ([("judge: second, min_margin: 1}]",
+           f"judge: second, min_margin: 1}},{chr(10)}    {AGAIN}]")],
+         "43: pairs.rules.1: duplicate of an earlier rule; delete one"),
         ([("from: base", "from: dpo")], "46: adapter.dpo.from: no 'dpo'; take one of base, elsewhere"),
         ([("from: base", "from: nf4")], "46: adapter.dpo.from: no 'nf4'; take one of base, elsewhere"),
         ([("    from: base\n", "    from: later\n"),
           ("merged:\n", "  later:\n    from: base\n" + PARAMS.partition("    from: base\n")[2].partition("\nmerged")[0]
            + "\nmerged:\n")],
-         "46: adapter.dpo.from: no 'later'; take one of base, elsewhere"),
+         "46: adapter.dpo.from: 'later' comes later; move it above dpo"),
         # levels
         ([("nf4: {model: dpo,", "nf4: {model: dop,")],
          "70: quantized.nf4.model: no 'dop'; take one of base, elsewhere, dpo"),
@@ -393,7 +407,14 @@ OTHER = "take another source"
           " transformers")),
         ([("{model: int8,", "{model: nf4,")],
          ("71: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level\n"
+          "81: metrics.models.int8.model: the column has the name of a model and measures another; take 'int8', or"
+          " rename the column\n"
           "81: metrics.models.int8: duplicate of an earlier column; delete one")),
+        ([("nf4: {model: nf4,", "nf4: {model: int8,"), ("int8: {model: int8,", "int8: {model: nf4,")],
+         ("80: metrics.models.nf4.model: the column has the name of a model and measures another; take 'nf4', or"
+          " rename the column\n"
+          "81: metrics.models.int8.model: the column has the name of a model and measures another; take 'int8', or"
+          " rename the column")),
         ([("baselines: [base, prompted]", "baselines: [base, merged]")],
          "83: metrics.baselines.1: no 'merged'; take one of base, prompted, dpo, nf4, int8"),
         ([("headline: dpo", "headline: prompted")],

@@ -169,6 +169,19 @@ def test_a_column_depends_on_all_of_metrics_but_what_only_the_report_reads() -> 
     assert "models.${key}" in named
 
 
+BETTER = {  # a figure that moves this way counts as better, and is among those that Holm's method corrects together
+    "higher": """right_language chrf_to_expert match_accuracy match_margin likelihood_match accuracy accuracy_per_byte
+        bleu_from_english chrf_from_english bleu_to_english chrf_to_english""",
+    "lower": "undecided repetition perplexity",
+}
+
+
+@pytest.mark.parametrize("direction", BETTER)
+def test_which_direction_of_a_figure_is_better(direction: str) -> None:
+    found = {name for suite in FIGURES.values() for name, figure in suite.items() if figure.better == direction}
+    assert found == set(BETTER[direction].split())
+
+
 def test_figures_and_kinds() -> None:
     figures = [figure for suite in FIGURES.values() for figure in suite.items()]
     assert len({name for name, _ in figures}) == len(figures)

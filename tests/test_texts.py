@@ -58,6 +58,8 @@ def test_repetition(text: str, share: float) -> None:
         ("La biblioteca está en la plaza.", [1.0, 1.0], [0.0, 1.0]),
         ("The library is in the square.", [0.0, 1.0], [0.0, 1.0]),
         ("no no no no", [0.0, 1.0], [0.5, 1.0]),
+        ("Está en casa.", [0.0, 0.0], [0.0, 0.0]),
+        ("Está en mi casa.", [1.0, 1.0], [0.0, 1.0]),
         ("No.", [0.0, 0.0], [0.0, 0.0]),  # detected as English
         ("¿Por qué?", [0.0, 0.0], [0.0, 0.0]),  # Portuguese
         ("Hola! 🌍🌍🌍🌍", [0.0, 0.0], [0.0, 0.0]),
@@ -232,3 +234,10 @@ def test_the_control_is_in_the_language_of_the_thread() -> None:
 def test_the_medoid_is_the_most_similar_to_all() -> None:
     # each of the first two is most similar to the other; chrF++ weighs recall, so the longer one wins
     assert texts.find_medoid(["No lo sé, amigo.", "No lo sé, amigo mío.", "Hay tres gatos."]) == "No lo sé, amigo mío."
+
+
+@pytest.mark.parametrize(("others", "found"), [(98, True), (99, False)])
+def test_the_medoid_is_sought_among_a_hundred(others: int, found: bool) -> None:
+    longest = "No lo sé, amigo mío, no lo sé de verdad."
+    unlike = [chr(0x4E00 + number) for number in range(others)]
+    assert (texts.find_medoid([*unlike, "No lo sé.", longest]) == longest) == found

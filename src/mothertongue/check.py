@@ -5,9 +5,11 @@ change what DVC records, so that an old workspace and a fresh clone would end wi
 """
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +74,8 @@ def remove_leftovers(root: Path, outputs: dict[str, list[str]], folders: list[st
     """Remove outputs, and stages in dvc.lock, that no entry of params.yaml makes any more, and print each.
 
     DVC's cache keeps the outputs. The stages that are left get the order of dvc.yaml: DVC appends, and an entry that
-    comes back would be last. Raises BadInput, and removes nothing, where a file was edited after its stage made it, and
-    for a file in one of `folders`, which stages read whole, if neither params.yaml nor dvc.lock knows it.
+    comes back would be last. Raises BadInput, and removes nothing, where an output was edited after its stage made it,
+    and for a file in one of `folders`, which stages read whole, if neither params.yaml nor dvc.lock knows it.
     """
     lock = root / "dvc.lock"
     text = lock.read_text(encoding="utf-8") if lock.exists() else ""
@@ -82,12 +84,13 @@ def remove_leftovers(root: Path, outputs: dict[str, list[str]], folders: list[st
     old = {out["path"]: out.get("md5") for stage in locked.values() for out in stage.get("outs", ())}
     leftovers = [path for path in sorted(old) if _is_leftover(root, path, made)]
     for path in leftovers:
-        if (root / path).is_file() and old[path] and _digest(root / path) != old[path]:
-            raise BadInput(f"{path}: edited, and no entry of params.yaml makes it; move it elsewhere, or delete it")
+        if (root / path).exists() and old[path] and _digest(root / path) != old[path]:
+            what = f"{path}: edited or extended, and no entry of params.yaml makes it"
+            raise BadInput(f"{what}; move it elsewhere, or delete it")
     for folder in folders:
         for found in sorted((root / folder).glob("*")):
             path = found.relative_to(root).as_posix()
-            if path not in made and path not in leftovers and not found.name.endswith(".partial"):
+            if path not in made and path not in leftovers and not fnmatch(found.name, ".*.partial"):
                 what = f"{path}: no entry of params.yaml makes it, and stages read this folder"
                 raise BadInput(f"{what}; move it elsewhere, or delete it")
     for path in leftovers:
@@ -115,6 +118,11 @@ def _is_leftover(root: Path, path: str, made: set[str]) -> bool:
 
 
 def _digest(path: Path) -> str:
+    """DVC's digest of a file, or of a folder: that of the JSON list of its files and their digests."""
+    if path.is_dir():
+        files = {found.relative_to(path).as_posix(): found for found in path.rglob("*") if found.is_file()}
+        rows = [{"md5": _digest(files[name]), "relpath": name} for name in sorted(files)]
+        return hashlib.md5(json.dumps(rows, sort_keys=True).encode()).hexdigest() + ".dir"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 

@@ -44,7 +44,7 @@ def read_history(path: Path, kind: type[R]) -> R:
 
 
 def is_stale(runs: Seeds, seeds: Mapping[str, int], measured: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether the training with these seeds had other figures than those that are measured now."""
+    """Whether no training with these seeds had the figures that are measured now."""
     return not any(run.seeds == seeds and run.figures == measured for run in runs.runs)
 
 
@@ -53,7 +53,7 @@ def seed_range(
 ) -> dict[str, tuple[float, float, int]]:
     """Lowest and highest value of each figure of a column over the trainings, and the number of trainings.
 
-    Empty where there is one training, or the trainings are not of the model that is measured now. Figures that one of
+    Empty where there is one training, or none of them had the figures that are measured now. Figures that one of
     the trainings lacks are left out.
     """
     if len(runs.runs) < 2 or is_stale(runs, seeds, measured):
@@ -85,5 +85,7 @@ def describe_history(
             f"How far another seed moves the figures was measured on split `{runs.split}`, and is in that report."
         )
     elif is_stale(runs, seeds, measured):
-        found.append("The range over seeds is of another model and not shown; `make seeds` measures it again.")
+        found.append(
+            "The range over seeds is of other figures than these and not shown; `make seeds` measures it again."
+        )
     return found

@@ -19,6 +19,13 @@ def _check_printable(text: str) -> str:
     return text
 
 
+def _check_name(name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,29}", name):  # file names and, in dvc.yaml, keys
+        what = "input should be at most 30 small letters, digits and _, the first a letter"
+        raise PydanticCustomError("name", what)
+    return name
+
+
 def _check_commit(revision: str) -> str:
     if not re.fullmatch("[0-9a-f]{40}", revision):
         # A branch or a tag moves, and nothing here would notice.
@@ -36,7 +43,7 @@ def _check_relative(path: str) -> str:
 
 
 Id = Annotated[str, AfterValidator(_check_printable)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
+Name = Annotated[str, AfterValidator(_check_name)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]  # ISO 639 code, quoted: YAML 1.1 reads no as false
 Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["bfloat16", "float32"]
@@ -326,6 +333,8 @@ def _explain(error: Any) -> Problem:
         case "union_tag_invalid":
             which = found["discriminator"].strip("'")
             return (*where, which), f"input should be one of {found['expected_tags']}, got {found['tag']!r}"
+        case "dict_type" if error["input"] is None:
+            return where, "is empty; write {} for no entry, or add one"
         case "model_type" | "model_attributes_type" | "dict_type":
             return where, f"input should be a mapping of names to values, got {error['input']!r}"
         case _:

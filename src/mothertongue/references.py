@@ -60,7 +60,7 @@ def _sources(params: Params) -> Iterator[Problem]:
 
 def _overlap(one: Conversations, other: Conversations) -> bool:
     """Whether two sources read the same rows; a package has a folder for each language."""
-    if (one.source, one.id) != (other.source, other.id):
+    if (one.source, one.id.replace("_", "-")) != (other.source, other.id.replace("_", "-")):
         return False
     if isinstance(one, PackageConversations) and isinstance(other, PackageConversations):
         return one.language == other.language or None in (one.language, other.language)
@@ -79,7 +79,9 @@ def _models(params: Params) -> Iterator[Problem]:
             if section == "adapter":
                 start = params.adapter[name].start
                 if start not in known:
-                    yield (section, name, "from"), _unknown(start, known)
+                    later = start != name and start in params.adapter
+                    what = f"{start!r} comes later; move it above {name}" if later else _unknown(start, known)
+                    yield (section, name, "from"), what
             known.setdefault(name, section)
     for name, model in params.models.items():
         if isinstance(model, FolderModel) and Path(model.id).resolve().is_relative_to(Path("models").resolve()):
@@ -122,6 +124,9 @@ def _rules(params: Params) -> Iterator[Problem]:
         where = ("pairs", "rules", number)
         if rule.name in names[:number]:
             yield (*where, "name"), f"{rule.name!r} names another rule; take another name"
+        sides = (rule.chosen, rule.rejected, rule.judge)
+        if sides in [(other.chosen, other.rejected, other.judge) for other in params.pairs.rules[:number]]:
+            yield where, "duplicate of an earlier rule; delete one"
         for field, name, known in (
             ("chosen", rule.chosen, SIDES | set(params.generated)),
             ("rejected", rule.rejected, SIDES | set(params.generated)),
@@ -162,6 +167,9 @@ def _columns(params: Params) -> Iterator[Problem]:
         where = ("metrics", "models", name)
         if column.model not in (every := [*full, *params.quantized]):
             yield (*where, "model"), _unknown(column.model, every)
+        elif column.model != name and name in every:
+            what = f"the column has the name of a model and measures another; take {name!r}, or rename the column"
+            yield (*where, "model"), what
         if column.engine != engine:
             what = f"figures of two engines are not compared; measure all with {engine}, or all with {column.engine}"
             yield (*where, "engine"), what
@@ -170,12 +178,17 @@ def _columns(params: Params) -> Iterator[Problem]:
         if name in REFERENCES:
             yield where, "the name is reserved for a column of the report; take another"
     for number, name in enumerate(metrics.baselines):
+        baseline = ("metrics", "baselines", number)
         if name not in columns:
-            yield ("metrics", "baselines", number), _unknown(name, columns)
+            yield baseline, _unknown(name, columns)
+        if name in metrics.baselines[:number]:
+            yield baseline, f"{name!r} is a duplicate; delete one"
     if metrics.headline not in columns:
         yield ("metrics", "headline"), _unknown(metrics.headline, columns)
     elif metrics.headline in metrics.baselines:
         yield ("metrics", "headline"), "is a baseline; take a column that is compared with them"
+    elif columns[metrics.headline].model == metrics.reference_model and not columns[metrics.headline].system_prompt:
+        yield ("metrics", "reference_model"), "is the headline's model, whose rewards would all be 0; take its start"
 
 
 def _not_fetched(name: str, params: Params) -> str:
