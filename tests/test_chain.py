@@ -259,11 +259,12 @@ def _words(stages: set[str]) -> set[str]:
 
 @pytest.fixture
 def clean(chain: toy.Chain) -> Iterator[toy.Workspace]:
-    """The second copy with nothing stale; what a test changes in files that git tracks is undone after it."""
+    """The second copy with nothing stale; what a test changes in files that git tracks or adds to src is undone."""
     copy = chain.second
     assert _stale(copy) == set()
     yield copy
     copy.run("git", "checkout", "-q", ".")
+    copy.run("git", "clean", "-fdq", "src")
     copy.run("dvc", "checkout", "--force")
 
 
