@@ -41,7 +41,7 @@ repro: $(STAMP)  ## conversations to a measured, quantised model; only what chan
 	@$(JOB) python -m mothertongue.experiments note
 	$(JOB) dvc repro $(ARGS)
 	@$(JOB) python -m mothertongue.check
-	@test -n '$(ARGS)' || { sed -n '/^| | /,/^$$/p' metrics/report.md; echo 'metrics/report.md'; }
+	@$(if $(ARGS),true,sed -n '/^| | /,/^$$/p' metrics/report.md; echo metrics/report.md)
 
 recipe: $(STAMP)  ## NAME=spanish: replace params.yaml by recipes/<NAME>.yaml, and print what changed
 	@$(JOB) python -m mothertongue.recipes '$(NAME)'

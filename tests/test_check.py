@@ -259,7 +259,7 @@ def test_an_engine_that_is_not_installed_is_refused_with_its_line(
 
 @pytest.mark.parametrize("change", ["edit", "extend", None])
 def test_a_folder_with_a_file_of_a_person_is_refused(workspace: Path, change: str | None) -> None:
-    """Its digest is DVC's own, which `dvc.api` has from the same code as `dvc repro`."""
+    """The digest in dvc.lock is computed here by DVC's own code."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.meta import Meta
     from dvc_data.hashfile.tree import Tree

@@ -29,7 +29,9 @@ def test_a_spread_is_lowest_highest_and_how_many() -> None:
 @pytest.mark.parametrize(
     ("seed", "measured"), [(7, {**MEASURED, "dpo": {"f": 2.1, "g": 5.0}}), (8, MEASURED), (7, OTHERS[0])]
 )
-def test_a_spread_of_another_model_is_none(seed: int, measured: dict[str, dict[str, float]]) -> None:
+def test_a_range_over_trainings_with_other_figures_is_not_shown(
+    seed: int, measured: dict[str, dict[str, float]]
+) -> None:
     assert is_stale(SEEDS, {"dpo": seed}, measured)
     assert seed_range(SEEDS, {"dpo": seed}, measured, "dpo") == {}
     assert describe_history(SEEDS, Experiments(), {"dpo": seed}, measured, "validation")[1:] == [

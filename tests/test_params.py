@@ -129,6 +129,11 @@ def test_which_replies_are_followed(tmp_path: Path, text: str, replies: str) -> 
     - {{source: hub, id: a/b, revision: {"a" * 40}, split: test, format: messages}}""")],
         [('["es"]', "[es, it]"), (FILE, """{source: package, id: c, revision: "1", format: chatterbot, language: es}
     - {source: package, id: c, revision: "1", format: chatterbot, language: it}""")],
+        # different files whose names look alike, and a data set with the name of a file
+        [(FILE, f"""{FILE}
+    - {FILE.replace("dialogues", "more-dialogues")}
+    - {FILE.replace("dialogues", "more_dialogues")}
+    - {{source: hub, id: dialogues.jsonl, revision: {"a" * 40}, split: train, format: messages}}""")],
         # the package lacks Galician, and is not asked for it
         [('["es"]', "[es, gl]"), (FILE, """{source: package, id: c, revision: "1", format: chatterbot, language: es}
     - {source: file, id: dialogues.jsonl, format: messages, language: gl}""")],
@@ -146,7 +151,7 @@ def test_which_replies_are_followed(tmp_path: Path, text: str, replies: str) -> 
         [("    dpo: {model: dpo,", "    tuned: {model: dpo,"),
          ("headline: dpo", "headline: tuned")],
     ],
-    ids=["splits", "folders", "own languages", "two steps", "no level", "column names"],
+    ids=["splits", "folders", "names that look alike", "own languages", "two steps", "no level", "column names"],
 )  # fmt: skip
 def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
     params.load(changed(tmp_path, *changes))
@@ -432,6 +437,8 @@ OTHER = "take another source"
          "5: models.base.id: is in models/, which stages write and DVC removes; take a folder elsewhere"),
         ([("format: messages}", "format: oasst_trees}")], "13: raw.sources.0.replies: missing; add best or all"),
         ([('["es"]', "[es, it]"), (FILE, f"{CORPUS}\n    - {CORPUS.replace('}', ', language: es}')}")],
+         "14: raw.sources.1: duplicate of an earlier source; delete one"),
+        ([(FILE, f"{CORPUS}\n    - {CORPUS.replace('chatterbot-corpus', 'Chatterbot_Corpus')}")],
          "14: raw.sources.1: duplicate of an earlier source; delete one"),
     ],
 )  # fmt: skip

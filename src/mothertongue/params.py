@@ -20,7 +20,7 @@ def _check_printable(text: str) -> str:
 
 
 def _check_name(name: str) -> str:
-    if not re.fullmatch("[a-z][a-z0-9_]{0,29}", name):  # file names and, in dvc.yaml, keys
+    if not re.fullmatch("[a-z][a-z0-9_]{0,29}", name):  # names become paths, and keys in dvc.yaml
         what = "input should be at most 30 small letters, digits and _, the first a letter"
         raise PydanticCustomError("name", what)
     return name
@@ -334,7 +334,7 @@ def _explain(error: Any) -> Problem:
             which = found["discriminator"].strip("'")
             return (*where, which), f"input should be one of {found['expected_tags']}, got {found['tag']!r}"
         case "dict_type" if error["input"] is None:
-            return where, "is empty; write {} for no entry, or add one"
+            return where, "is empty; add an entry, or write {} where none is needed"
         case "model_type" | "model_attributes_type" | "dict_type":
             return where, f"input should be a mapping of names to values, got {error['input']!r}"
         case _:

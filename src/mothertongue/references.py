@@ -1,5 +1,6 @@
 """References between the sections of params.yaml: each name exists, means one thing, and can be used where it is."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -60,11 +61,17 @@ def _sources(params: Params) -> Iterator[Problem]:
 
 def _overlap(one: Conversations, other: Conversations) -> bool:
     """Whether two sources read the same rows; a package has a folder for each language."""
-    if (one.source, one.id.replace("_", "-")) != (other.source, other.id.replace("_", "-")):
-        return False
     if isinstance(one, PackageConversations) and isinstance(other, PackageConversations):
-        return one.language == other.language or None in (one.language, other.language)
+        same = _package_name(one.id) == _package_name(other.id)
+        return same and (one.language == other.language or None in (one.language, other.language))
+    if (one.source, one.id) != (other.source, other.id):
+        return False
     return getattr(one, "split", None) == getattr(other, "split", None)
+
+
+def _package_name(name: str) -> str:
+    """The one spelling of a package's name (PEP 503)."""
+    return re.sub("[-_.]+", "-", name).lower()
 
 
 def _models(params: Params) -> Iterator[Problem]:
@@ -178,11 +185,11 @@ def _columns(params: Params) -> Iterator[Problem]:
         if name in REFERENCES:
             yield where, "the name is reserved for a column of the report; take another"
     for number, name in enumerate(metrics.baselines):
-        baseline = ("metrics", "baselines", number)
+        entry = ("metrics", "baselines", number)
         if name not in columns:
-            yield baseline, _unknown(name, columns)
+            yield entry, _unknown(name, columns)
         if name in metrics.baselines[:number]:
-            yield baseline, f"{name!r} is a duplicate; delete one"
+            yield entry, f"{name!r} is a duplicate; delete one"
     if metrics.headline not in columns:
         yield ("metrics", "headline"), _unknown(metrics.headline, columns)
     elif metrics.headline in metrics.baselines:
