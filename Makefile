@@ -24,7 +24,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
-# Freed memory stays with the process, which saves a fifth of a training's time on a CPU; but for blocks of 64 MiB and more,
+# Freed memory stays with the process, which saves a tenth of a training's time on a CPU; but for blocks of 64 MiB and more,
 # which would add up to a gigabyte.
 export MALLOC_MMAP_THRESHOLD_ := 67108864
 export MALLOC_TRIM_THRESHOLD_ := 2147483647
