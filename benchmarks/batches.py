@@ -27,9 +27,9 @@ from mothertongue.sampling import Generation, LogLikelihood, transformers
 COUNT, OTHERS = 10, 21
 
 
-def loose(lengths: Sequence[int], context: int, rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:  # noqa: ARG001
+def loose(widths: Sequence[int], rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:  # noqa: ARG001
     """All in one batch."""
-    yield max(lengths), list(range(len(lengths)))
+    yield max(widths), list(range(len(widths)))
 
 
 def answer(kind: str, model: Path, dtype: params.Dtype) -> dict[str, object]:

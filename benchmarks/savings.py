@@ -4,7 +4,8 @@
 
 Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Each side runs in a process of its own.
 malloc: the two variables of the Makefile, by which freed memory stays with the process. eager: attention that is not
-fused in generation. The end of each side (the last training step, or a sum of results) shows whether results are equal.
+fused, in generation and in training. The end of each side (the last training step, or a sum of results) shows whether
+results are equal.
 """
 
 import json
@@ -23,7 +24,8 @@ from mothertongue.chat import Chat
 from mothertongue.origin import read_origin
 from mothertongue.records import Message, Pair, Thread
 from mothertongue.rows import read_rows
-from mothertongue.sampling import Generation, LogLikelihood, transformers
+from mothertongue.sampling import Generation, LogLikelihood, Model, transformers
+from mothertongue.store import Store
 from mothertongue.suites.data import read_sentences
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "2147483647"}
@@ -32,10 +34,11 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "21474
 def train(pairs: int, model: Path) -> tuple[float, object]:
     """Seconds of a training on some pairs, and its last step."""
     rows = [pair for pair in read_rows(Path("data/pairs.jsonl"), Pair) if pair.split == "train"][:pairs]
-    step = next(iter(params.load().adapter.values()))
-    with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        report = training.train(rows, model, Path(folder, "adapter"), Path(folder), step, "step")
+    step = next(step for step in params.load().adapter.values() if step.data == "pairs")
+    with tempfile.TemporaryDirectory() as name:
+        folder, begin = Path(name), time.perf_counter()
+        likelihood = Model(model, "transformers", Store(folder)).sum_log_likelihoods
+        report = training.train(rows, model, folder / "adapter", folder, step, "step", likelihood, folder)
         return time.perf_counter() - begin, report["last"]
 
 
@@ -85,7 +88,12 @@ SIDES: dict[str, Callable[[int, Path], tuple[float, object]]] = {
     "translate": translate,
     "score": score,
 }
-MEASURES = {"train": ["malloc"], "answer": ["malloc", "eager"], "translate": ["malloc", "eager"], "score": ["malloc"]}
+MEASURES = {
+    "train": ["malloc", "eager"],
+    "answer": ["malloc", "eager"],
+    "translate": ["malloc", "eager"],
+    "score": ["malloc"],
+}
 
 
 @click.command(help=__doc__)
@@ -98,9 +106,13 @@ def main(pairs: int, tokens: int, model: str, side: tuple[str, str, str] | None)
     if side:
         what, without, size = side
         if without == "eager":
-            from transformers import PreTrainedModel
+            from transformers import AutoModelForCausalLM, PreTrainedModel
 
             PreTrainedModel.set_attn_implementation = lambda *_: None
+            load = AutoModelForCausalLM.from_pretrained
+            AutoModelForCausalLM.from_pretrained = lambda *args, **more: load(
+                *args, **more | {"attn_implementation": None}
+            )
         print(json.dumps(SIDES[what](int(size), Path(model))))
         return
     for what, measures in MEASURES.items():

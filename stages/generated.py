@@ -1,4 +1,4 @@
-"""Answers of one generator to every thread."""
+"""Answers of one generator to the threads."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mothertongue.store import Store
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 def main(name: str, threads: Path, folder: Path, out: Path) -> None:
-    """Generate answers to every thread in THREADS by the generator NAME of section `generated` in params.yaml.
+    """Generate answers to threads in THREADS by the generator NAME of section `generated` in params.yaml.
 
     FOLDER contains its model. OUT gets one answer a line. Results that are in the sample store are not computed again.
     """

@@ -20,14 +20,15 @@ from mothertongue.store import Store
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
 def main(name: str, threads: Path, generated: Path, folder: Path, out: Path, report: Path) -> None:
-    """Judge every answer, and the experts' answers, by the judge NAME of section `scored` in params.yaml.
+    """Judge every answer, and the experts' to the same threads, by the judge NAME of section `scored` in params.yaml.
 
     THREADS contains the threads, the folder GENERATED an <generator>.jsonl each, FOLDER the judge's model. OUT gets one
     verdict a line, REPORT the number without a score, and how often the judge prefers the expert's answer.
     """
     values, asked = params.load(), read_rows(threads, Thread)
     given = [row for each in values.generated for row in read_rows(generated / f"{each}.jsonl", Answer)]
-    given += map(reference_answer, asked)
+    answered = {answer.thread for answer in given}
+    given += [reference_answer(thread) for thread in asked if thread.id in answered]
     entry = params.get_entry("scored", values.scored, name)
     model = sampling.Model(folder, entry.engine, Store())
     verdicts = judging.judge_answers(asked, given, name, entry, model)

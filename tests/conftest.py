@@ -1,12 +1,16 @@
 """What several fast tests start from: a params.yaml of their own, and a tokenizer of a few hundred tokens."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from mothertongue.chat import Chat
-from mothertongue.params import Params, load
+from mothertongue.params import Params, Step, load
+from mothertongue.records import Lineage, Message, Pair, Split, Thread
 
 PARAMS = """\
 languages: ["es"]
@@ -34,11 +38,20 @@ threads:
   test: 0.3
 
 generated:
-  plain: {model: base, engine: transformers, system_prompt: false, n: 1, temperature: 0.8, top_p: 0.95, max_tokens: 48}
+  plain:
+    model: base
+    engine: transformers
+    system_prompt: false
+    train_share: 1.0
+    n: 1
+    temperature: 0.8
+    top_p: 0.95
+    max_tokens: 48
   other:
     model: elsewhere
     engine: transformers
     system_prompt: true
+    train_share: 1.0
     n: 2
     temperature: 0.5
     top_p: 1.0
@@ -57,11 +70,11 @@ adapter:
     from: base
     method: dpo
     data: pairs
-    rank: 16
-    alpha: 32
-    dropout: 0.0
+    weights: {kind: lora, rank: 16, alpha: 32, dropout: 0.0, targets: all-linear, rslora: false, dora: false}
+    losses: {sigmoid: 1.0, sft: 1.0}
+    label_smoothing: 0.0
     beta: 0.1
-    sft_weight: 1.0
+    checkpoint: 10
     learning_rate: 2.0e-4
     scheduler: cosine
     warmup: 0.1
@@ -72,10 +85,13 @@ adapter:
     max_left_out: 0.05
     evaluations: 4
     seed: 2
+    health: {prompts: 2, tokens: 8, max_accuracy_gap: 0.25, max_chosen_drop: 1.0, min_right_language: 0.6,
+             max_repetition: 0.4, min_length: 0.4}
 
 merged:
   dtype: bfloat16
   max_difference: 1.0
+  max_served_difference: 2.0
 
 quantized:
   nf4: {model: dpo, format: nf4}
@@ -96,6 +112,86 @@ metrics:
   answer_tokens: 64
   translation_tokens: 48
 """
+
+
+ANSWERS = {"prompts": 2, "tokens": 8, "min_right_language": 0.6, "max_repetition": 0.4, "min_length": 0.4}
+ALL = {
+    "from": "base",
+    "seed": 2,
+    "weights": {
+        "kind": "lora", "rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear", "rslora": False, "dora": False
+    },
+    "learning_rate": 2.0e-4,
+    "scheduler": "cosine",
+    "warmup": 0.1,
+    "epochs": 1,
+    "batch": 8,
+    "accumulation": 1,
+    "max_length": 512,
+    "evaluations": 4,
+    "checkpoint": 10,
+}  # fmt: skip
+ON_PAIRS = {
+    "data": "pairs",
+    "max_left_out": 0.05,
+    "beta": 0.1,
+    "health": {**ANSWERS, "max_accuracy_gap": 0.25, "max_chosen_drop": 1.0},
+}
+OWN: dict[str, dict[str, Any]] = {  # what each method has beside
+    "cpt": {"data": "texts"},
+    "sft": {"data": "threads", "max_left_out": 0.05, "health": ANSWERS},
+    "dpo": {**ON_PAIRS, "losses": {"sigmoid": 1.0, "sft": 1.0}, "label_smoothing": 0.0},
+    "kto": {**ON_PAIRS, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+    "orpo": ON_PAIRS,
+    "simpo": {**ON_PAIRS, "gamma": 0.5},
+}
+
+
+def step_line(name: str, method: str, **changes: Any) -> str:
+    """A training step as a line of section `adapter`."""
+    return f"  {name}: {json.dumps(ALL | {'method': method} | OWN[method] | changes)}\n"
+
+
+def make_step(method: str, **changes: Any) -> Any:
+    """A training step."""
+    return TypeAdapter[Any](Step).validate_python(ALL | {"method": method} | OWN[method] | changes)
+
+
+def make_pair(
+    chosen: int, rejected: int = 1, split: Split = "train", asked: str = "12345", *, cut: bool = False
+) -> Pair:
+    """A pair with sides of so many characters; the rejected one may be cut."""
+    lineages = [
+        Lineage(answer="w", generator="g", finish="length" if cut and side else "stop", score=1) for side in (0, 1)
+    ]
+    return Pair(
+        id=f"{chosen}-{rejected}",
+        thread="t",
+        language="es",
+        split=split,
+        rule="r",
+        judge="j",
+        prompt=[Message(role="user", content=asked)],
+        chosen=[Message(role="assistant", content="x" * chosen)],
+        rejected=[Message(role="assistant", content="x" * rejected)],
+        chosen_from=lineages[0],
+        rejected_from=lineages[1],
+    )
+
+
+def make_thread(*turns: str, conversation: str = "c", split: Split = "train") -> Thread:
+    """A thread whose turns are the user's and the assistant's, one after the other; the last is the expert's answer."""
+    return Thread(
+        id=f"{conversation}-{len(turns)}-{turns[0]}",
+        conversation=conversation,
+        language="es",
+        group="g",
+        split=split,
+        prompt=[
+            Message(role="assistant" if place % 2 else "user", content=text) for place, text in enumerate(turns[:-1])
+        ],
+        reference=turns[-1],
+    )
 
 
 @pytest.fixture

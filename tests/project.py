@@ -13,7 +13,7 @@ PLUMBING = {
     for name in ("__init__.py", "params.py", "references.py", "errors.py", "files.py", "rows.py", "console.py")
 } | {PACKAGE / "judging/__init__.py", ROOT / "stages/__init__.py"}
 # Modules that are folders, and are deps as folders.
-FOLDERS = {PACKAGE / "sampling", PACKAGE / "suites"}
+FOLDERS = {PACKAGE / "sampling", PACKAGE / "suites", PACKAGE / "training"}
 
 
 def imports(path: Path) -> set[Path]:
@@ -70,7 +70,7 @@ BESIDE = {
     "sampling/transformers.py": {"bitsandbytes"},
     "quantization.py": {"bitsandbytes"},
     "suites/benchmark.py": {"datasets"},
-    "training.py": {"accelerate"},
+    "training/__init__.py": {"accelerate", "bitsandbytes"},
     "weights.py": {"safetensors"},
 }
 

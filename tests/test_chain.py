@@ -17,14 +17,16 @@ import pytest
 import toy
 from ruamel.yaml import YAML
 
-from mothertongue import params, training
+from mothertongue import params
 from mothertongue.measurements import SampleScore
 from mothertongue.records import Answer, Pair, Thread
 from mothertongue.rows import read_rows
 from mothertongue.store import Store
+from mothertongue.training.curves import CURVES
 
 pytestmark = pytest.mark.slow
 
+HEALTH = ("prompts", "tokens", "min_right_language", "max_repetition", "min_length")  # limits without pairs
 THING = ("la cantante", "el mercado", "agua tibia")  # in no conversation of toy.THINGS
 
 
@@ -72,7 +74,8 @@ def test_every_stage_runs_once_and_leaves_its_outputs(chain: toy.Chain) -> None:
     assert sorted(lock) == sorted(stages)
     outs = [chain.first.root / out["path"] for stage in lock.values() for out in stage["outs"]]
     assert len(outs) > len(stages)
-    assert [out for out in outs if not (any(out.iterdir()) if out.is_dir() else out.stat().st_size)] == []
+    empty = [out for out in outs if not (any(out.iterdir()) if out.is_dir() else out.stat().st_size)]
+    assert empty == [chain.first.root / "data/texts.jsonl"]  # no step pre-trains on texts
 
 
 def test_a_second_repro_has_nothing_to_do(chain: toy.Chain) -> None:
@@ -246,6 +249,65 @@ def test_two_languages_have_figures_each_and_together(bilingual: tuple[toy.Works
     assert judged["accuracy"]["plain"]["samples"] == sum(of["plain"]["samples"] for of in judged["languages"].values())
 
 
+# Training steps of every method, with a generator between them
+
+
+STEPS: dict[str, tuple[str, dict[str, Any]]] = {  # by name: where it starts, and what it has of its own
+    "cpt": ("base", {"method": "cpt", "data": "texts", "weights": {"kind": "full"}}),
+    "sft": ("cpt", {"method": "sft", "data": "threads"}),
+    "ipo": ("sft", {"method": "dpo", "losses": {"ipo": 1.0}, "label_smoothing": 0.0}),
+    "kto": ("sft", {"method": "kto", "desirable_weight": 1.0, "undesirable_weight": 1.0}),
+    "orpo": ("base", {"method": "orpo"}),
+    "simpo": ("ipo", {"method": "simpo", "gamma": 1.0}),
+}
+OWN = ("losses", "label_smoothing")
+
+
+def test_steps_of_every_method_run_as_one_pipeline(chain: toy.Chain) -> None:
+    """A change of the last step runs that one only, and every model is another one."""
+    folder = chain.first.root.parent.parent
+    copy = toy.Workspace.made(folder / "methods", folder / "toy")
+
+    def change(values: Any) -> None:
+        values["raw"]["texts"] = [{"source": "file", "id": "texts.jsonl"}]
+        dpo = values["adapter"].pop("dpo")
+        values["adapter"] = {}
+        for name, (start, own) in STEPS.items():
+            common = {key: value for key, value in dpo.items() if key not in OWN}
+            step = common | {"batch": 4, "accumulation": 1} | own | {"from": start}
+            if step["data"] != "pairs":
+                del step["beta"]
+                step["health"] = {key: step["health"][key] for key in HEALTH}
+            if name == "cpt":
+                del step["health"], step["max_left_out"]
+            values["adapter"][name] = step
+        del values["generated"]["guided"], values["pairs"]["rules"][1]
+        values["generated"]["plain"] |= {"model": "sft", "engine": "transformers"}
+        values["scored"]["rubric"] |= {"model": "cpt", "engine": "transformers"}
+        columns = values["metrics"]["models"]
+        for name in STEPS:
+            columns[name] = columns["base"] | {"model": name}
+        for name in ("dpo", *values["quantized"]):
+            del columns[name]
+        values["quantized"] = {}
+        values["metrics"]["headline"] = "simpo"
+
+    _edit_params(copy, change)
+    texts = (message["content"] for row in toy.conversations() for message in row)
+    lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    (copy.root / "data/sources/texts.jsonl").write_text("".join(lines), encoding="utf-8")
+    printed = copy.run("dvc", "repro", "merged")
+    ran = toy.ran(printed)
+    assert [name for name in ran if name.startswith(("adapter", "merged", "generated"))] != []
+    assert {f"{stage}@{name}" for stage in ("adapter", "merged") for name in STEPS} <= set(ran)
+    assert ran.index("merged@cpt") < ran.index("merged@sft") < ran.index("generated@plain") < ran.index("adapter@ipo")
+    made = [(copy.root / f"models/{name}/model.safetensors").read_bytes() for name in ("base", *STEPS)]
+    assert len(set(made)) == len(made)
+
+    _edit_params(copy, lambda values: values["adapter"]["simpo"].update(beta=1.0))
+    assert toy.ran(copy.run("dvc", "repro", "merged")) == ["adapter@simpo", "merged@simpo"]
+
+
 # What becomes stale, as `dvc status` names it; what follows runs where the outputs before it come out otherwise.
 
 
@@ -273,9 +335,9 @@ def clean(chain: toy.Chain) -> Iterator[toy.Workspace]:
     [
         ("trl", {"adapter"}),
         ("peft", {"adapter", "merged"}),
-        ("bitsandbytes", {"generated", "scored", "quantized", "metrics"}),
+        ("bitsandbytes", {"generated", "scored", "adapter", "quantized", "metrics"}),
         ("lm-eval", {"metrics"}),
-        ("vllm", {"generated", "scored", "metrics"}),
+        ("vllm", {"generated", "scored", "adapter", "metrics"}),
         ("torch", {"models", "generated", "scored", "adapter", "merged", "quantized", "metrics"}),
         ("moto", set()),
     ],
@@ -309,9 +371,9 @@ def test_parameters_reading_and_printing_make_nothing_stale(clean: toy.Workspace
 @pytest.mark.parametrize(
     ("path", "stale"),
     [
-        ("training.py", {"adapter@dpo"}),
-        ("merging.py", {"merged@dpo"}),
-        ("quantization.py", {"quantized@nf4", "quantized@int8"}),
+        ("training/health.py", {"adapter@sft", "adapter@dpo"}),
+        ("merging.py", {"merged@sft", "merged@dpo"}),
+        ("quantization.py", {"quantized@nf4"}),
         ("judging/rubric.py", {"scored@rubric"}),
         ("prompts/rubric/request/es.txt", {"scored@rubric"}),
     ],
@@ -490,6 +552,11 @@ def test_a_killed_generation_continues_from_the_sample_store(chain: toy.Chain, t
     assert _misses(elsewhere.store)["generated plain"] == rows
 
 
+def _newest_checkpoint(store: Path) -> int:
+    """Its update; 0 where there is none."""
+    return max((int(path.name.removeprefix("kept-")) for path in store.glob("training/*/kept-*")), default=0)
+
+
 @pytest.mark.usefixtures("experiment")
 def test_a_killed_training_leaves_no_adapter_and_the_next_one_the_same_bytes(chain: toy.Chain, tmp_path: Path) -> None:
     chain.second.run("git", "checkout", "-q", ".")
@@ -506,17 +573,20 @@ def test_a_killed_training_leaves_no_adapter_and_the_next_one_the_same_bytes(cha
     shutil.rmtree(adapter)
     shutil.rmtree(curves)
 
-    arguments = ("dpo", "models/base", "data/pairs.jsonl", "models/adapter/dpo")
-    arguments = (*arguments, "metrics/adapter/dpo.json", "metrics/curves")
-    running = copy.stage("adapter", *arguments)
-    _until(running, lambda: (adapter / ".dpo.partial").exists())
-    running.kill()
-    assert [path.name for path in adapter.iterdir()] == [".dpo.partial"]
-    assert not curves.exists()
-
-    copy.stage("adapter", *arguments).ended()
+    for step, start, data in (("sft", "base", "threads"), ("dpo", "sft", "pairs")):
+        arguments = (step, f"models/{start}", f"data/{data}.jsonl", f"models/adapter/{step}")
+        arguments = (*arguments, f"metrics/adapter/{step}.json", "metrics/curves")
+        for _ in range(2):
+            before = _newest_checkpoint(copy.store)
+            running = copy.stage("adapter", *arguments)
+            _until(running, lambda: _newest_checkpoint(copy.store) > before)  # noqa: B023
+            running.kill()
+            assert (adapter / f".{step}.partial").exists()
+            assert not (adapter / step).exists()
+        copy.stage("adapter", *arguments).ended()
     assert made() == undisturbed
-    assert [path.name for path in adapter.iterdir()] == ["dpo"]
+    assert sorted(path.name for path in adapter.iterdir()) == ["dpo", "sft"]
+    assert list((copy.store / "training").iterdir()) == []
 
 
 @pytest.mark.usefixtures("experiment")
@@ -541,7 +611,7 @@ def test_dvc_checkout_restores_what_a_failed_stage_had_made(chain: toy.Chain) ->
 
 
 def test_an_experiment_runs_what_follows_and_nothing_before(experiment: toy.Running) -> None:
-    levels = ("nf4", "int8")
+    levels = ("nf4",)
     assert toy.ran(experiment.ended()) == [
         "adapter@dpo",
         "merged@dpo",
@@ -577,11 +647,13 @@ def test_experiments_compare(chain: toy.Chain, experiment: toy.Running) -> None:
     assert {(path, name) for path, name, *_ in cells} == {("metrics/summary.json", name) for name in moved}
 
     plots = json.loads(copy.run("dvc", "plots", "diff", "HEAD", "--json"))["data"]
-    for curve in training.CURVES:
+    for curve in CURVES:
         path = f"metrics/curves/{curve}/dpo.csv"
-        updates = len((copy.root / path).read_text(encoding="utf-8").splitlines()) - 1
+        header, *rows = (copy.root / path).read_text(encoding="utf-8").splitlines()
+        columns = header.count(",")
         found = [plot for name, each in plots.items() if name.endswith(path) for plot in each]
-        (plot,) = [plot for plot in found if "field" in plot["content"]["data"]["values"][0]]  # with several columns
-        assert set(plot["revisions"]) == {"HEAD", "workspace"}
-        points = plot["content"]["data"]["values"]
-        assert len({(point["rev"], point["field"], point["step"]) for point in points}) == 2 * 2 * updates
+        assert all(set(plot["revisions"]) == {"HEAD", "workspace"} for plot in found)
+        points = [point for plot in found for point in plot["content"]["data"]["values"]]
+        if columns > 1:  # a plot of several columns names the one of each point
+            points = [point for point in points if "field" in point]
+        assert len({(point["rev"], point.get("field"), point["step"]) for point in points}) == 2 * columns * len(rows)

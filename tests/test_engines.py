@@ -8,21 +8,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toy
 from click.testing import CliRunner
+from pydantic import TypeAdapter
 
 import stages.adapter
 import stages.models
 import stages.scored
-from mothertongue import hardware, merging, models, params, quantization, training
+from mothertongue import console, hardware, merging, models, params, quantization, training
 from mothertongue.chat import PLAIN, Chat
 from mothertongue.errors import BadInput
-from mothertongue.origin import Origin, read_origin, write_origin
-from mothertongue.records import Lineage, Message, Pair, Thread
+from mothertongue.origin import Origin, digest_weights, read_origin, write_origin
+from mothertongue.records import Lineage, Message, Pair, Text, Thread
 from mothertongue.rows import write_rows
 from mothertongue.sampling import Generation, LogLikelihood, Model, NextTokenLogprobs, derive_seed
 from mothertongue.sampling.transformers import ROWS, TOKENS, Transformers
@@ -31,6 +33,9 @@ from mothertongue.store import Store
 from mothertongue.suites import benchmark
 from mothertongue.suites.data import Question
 from mothertongue.suites.subject import Subject
+from mothertongue.training.curves import CURVES, MEASURED
+from mothertongue.training.examples import IGNORED, count_tokens, encode_conversations, encode_pair
+from mothertongue.training.methods import pack
 from mothertongue.weights import weights_size
 
 pytestmark = pytest.mark.slow
@@ -210,10 +215,10 @@ def short(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([], 2048, []),
         ([5], 2048, [(32, [0])]),
         ([1, 31, 32, 33], 2048, [(32, [0, 1]), (64, [2, 3])]),
-        ([40, 90, 20, 41, *[40] * 7], 2048, [(32, [2]), (64, [0, 3, 4, 5, 6, 7, 8, 9]), (64, [10]), (128, [1])]),
-        ([65, 100], 100, [(100, [0, 1])]),  # a model with learned positions has none after its context
+        ([40, 90, 20, 41, *[40] * 7], 2048, [(32, [2]), (64, [0, 3, 4, 5, 6, 7, 8, 9]), (64, [10]), (96, [1])]),
+        ([65, 100], 100, [(96, [0]), (100, [1])]),  # a model with learned positions has none after its context
         ([101], 100, [(101, [0])]),
-        ([600], 2048, [(1024, [0])]),  # wider than a batch should be: a batch of one row
+        ([600], 2048, [(640, [0])]),  # wider than a batch should be: a batch of one row
     ],
 )
 def test_a_batch_of_scores_has_a_fixed_shape(
@@ -421,6 +426,15 @@ def _pairs() -> list[Pair]:
     ]
 
 
+def train(rows: Sequence[Any], base: Path, folder: Path, step: params.Step, name: str) -> dict[str, Any]:
+    """Train in a folder, with a sample store there."""
+    store = folder / "store"
+    likelihood = Model(base, "transformers", Store(store)).sum_log_likelihoods
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(console, "LOGS", folder / "logs")
+        return training.train(rows, base, folder / "adapter", folder / "curves", step, name, likelihood, store)
+
+
 class Trained:
     """What one run of training.train made and used."""
 
@@ -438,7 +452,7 @@ class Trained:
         self.pairs = _pairs()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trl, "DPOTrainer", Seen)
-            self.report = training.train(self.pairs, base, self.adapter, self.curves, section, "dpo")
+            self.report = train(self.pairs, base, folder, section, "dpo")
         (self.trainer,) = seen
         self.trainer.model.eval()
 
@@ -550,14 +564,19 @@ def test_loss_is_the_published_one(trained: Trained) -> None:
     assert max(map(abs, margins)) > 0.01  # the adapter has learned something, or this test would see nothing of beta
     preference = sum(math.log1p(math.exp(-margin)) for margin in margins) / half
     chosen = [log for row in policy[:half] for log in row]
-    expected = preference + trained.params.sft_weight * -sum(chosen) / len(chosen)
+    expected = preference + trained.params.losses["sft"] * -sum(chosen) / len(chosen)
     assert theirs == pytest.approx(expected, rel=1e-4)
 
 
 def test_training_leaves_an_adapter_and_its_curves(trained: Trained) -> None:
-    found = {path.relative_to(trained.curves.parent).as_posix() for path in trained.curves.parent.rglob("*.*")}
-    adapter = {f"adapter/{name}" for name in ("adapter_config.json", "adapter_model.safetensors", "chat.json")}
-    assert found == adapter | {f"curves/{curve}/dpo.csv" for curve in training.CURVES}
+    root = trained.curves.parent
+    found = {path.relative_to(root).as_posix() for part in ("adapter", "curves") for path in (root / part).rglob("*.*")}
+    travelling = {path.name for path in trained.base.iterdir()} - {"config.json", "model.safetensors"}
+    assert {"tokenizer.json", "chat_template.jinja"} < travelling
+    names = {"adapter_config.json", "adapter_model.safetensors", "start.json", *travelling}
+    adapter = {f"adapter/{name}" for name in names}
+    assert found == adapter | {f"curves/{curve}/dpo.csv" for curve in CURVES}
+    assert (root / "logs/speed/dpo.csv").exists()
 
 
 def test_training_reports_its_updates(trained: Trained) -> None:
@@ -567,11 +586,16 @@ def test_training_reports_its_updates(trained: Trained) -> None:
     assert (trained.report["updates"], trained.report["pairs"]) == (updates, count)
     assert trained.report["validation"] == {"pairs": len(trained.pairs) - count, "left_out": 0}
     columns = set()
-    for curve, names in training.CURVES.items():
+    for curve, names in CURVES.items():
         header, *rows = (trained.curves / curve / "dpo.csv").read_text(encoding="utf-8").splitlines()
-        assert header.split(",") == ["step", *names, *(f"validation_{name}" for name in names)]
-        assert [row.split(",")[0] for row in rows] == [str(n) for n in range(1, updates + 1)]
-        assert all(row.split(",")[1] for row in rows)
+        held_out = [f"validation_{name}" for name in names] if curve in MEASURED else []
+        assert header.split(",") == ["step", *names, *held_out]
+        first = 0 if curve == "answers" else 1  # answers are measured before training, too
+        steps = [int(row.split(",")[0]) for row in rows]
+        assert (steps[0], steps[-1]) == (first, updates)
+        if curve != "answers":
+            assert steps == list(range(first, updates + 1))
+            assert all(row.split(",")[1] for row in rows)
         columns |= set(header.split(",")) - {"step"}
     assert set(trained.report["last"]) == columns
 
@@ -587,7 +611,7 @@ def test_an_adapter_on_a_hub_model_names_its_id_and_revision_and_asks_nothing_of
     start = Path(shutil.copytree(base, tmp_path / "base"))
     origin = Origin(source="hub", id="someone/some-model", revision="0123456789" * 4, dtype="float32")
     write_origin(start, origin)
-    training.train(_pairs()[:4], start, tmp_path / "adapter", tmp_path / "curves", values.adapter["dpo"], "dpo")
+    train(_pairs()[:4], start, tmp_path, values.adapter["dpo"], "dpo")
     config = json.loads((tmp_path / "adapter/adapter_config.json").read_text(encoding="utf-8"))
     assert (config["base_model_name_or_path"], config["revision"]) == (origin.id, origin.revision)
 
@@ -610,11 +634,13 @@ def test_merged_is_base_plus_scaled_product(trained: Trained, tmp_path: Path) ->
     """W + (alpha / r) B A for each adapted matrix (Hu et al. 2021), and every other weight as it was."""
     import torch
 
-    section = params.Merged(dtype="float32", max_difference=1e-3)
-    report = merging.merge(trained.base, trained.adapter, tmp_path / "merged", section, trained.pairs, "dpo")
+    section = params.Merged(dtype="float32", max_difference=1e-3, max_served_difference=1)
+    report = merging.merge(trained.base, trained.adapter, tmp_path / "merged", section, _threads(), "dpo")
     before, after = _tensors(trained.base), _tensors(tmp_path / "merged")
     lora = _tensors(trained.adapter, "adapter_model.safetensors")
-    scale = trained.params.alpha / trained.params.rank
+    weights = trained.params.weights
+    assert isinstance(weights, params.LowRank)
+    scale = weights.alpha / weights.rank
     adapted = set()
     for key, first in lora.items():
         if ".lora_A." in key:
@@ -627,10 +653,10 @@ def test_merged_is_base_plus_scaled_product(trained: Trained, tmp_path: Path) ->
     assert set(after) == set(before)
     for name in set(before) - adapted:
         assert torch.equal(after[name], before[name])
-    chat, held_out = Chat(trained.base), [pair for pair in trained.pairs if pair.split == "validation"]
+    chat, held_out = Chat(trained.base), [thread for thread in _threads() if thread.split == "validation"]
     assert len(held_out) <= merging.PROBES
-    assert report["tokens"] == sum(len(chat.encode_answer(p.prompt, p.sides[0][0])[1]) for p in held_out)
-    assert 0 < report["largest_difference"] <= 1e-3
+    assert report["tokens"] == sum(len(chat.encode_answer(t.prompt, t.reference)[1]) for t in held_out)
+    assert 0 < report["float32"]["mean_difference"] < report["float32"]["largest_difference"] <= 1e-3
 
 
 def test_all_but_weights_configuration_and_origin_is_copied(trained: Trained, tmp_path: Path) -> None:
@@ -638,8 +664,10 @@ def test_all_but_weights_configuration_and_origin_is_copied(trained: Trained, tm
     # transformers reads such settings, which many models on the hub have, and refuses to write them
     (base / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 0.9}')
     (base / "model.safetensors.index.json").write_text("{}")
-    section = params.Merged(dtype="bfloat16", max_difference=100)
-    merging.merge(base, trained.adapter, tmp_path / "dpo", section, trained.pairs, "dpo")
+    adapter = Path(shutil.copytree(trained.adapter, tmp_path / "adapter"))
+    (adapter / "start.json").write_text(json.dumps({"chat": Chat(base).digest, "weights": digest_weights(base)}))
+    section = params.Merged(dtype="bfloat16", max_difference=100, max_served_difference=100)
+    merging.merge(base, adapter, tmp_path / "dpo", section, _threads(), "dpo")
     quantization.quantize(tmp_path / "dpo", tmp_path / "small", params.Level(model="dpo", format="nf4"), "small")
     for folder, source in ((tmp_path / "dpo", "adapter"), (tmp_path / "small", "quantized")):
         there = {path.name for path in folder.iterdir()}
@@ -653,33 +681,260 @@ def test_all_but_weights_configuration_and_origin_is_copied(trained: Trained, tm
 
 
 def test_merge_refuses_a_large_difference(trained: Trained, tmp_path: Path) -> None:
-    def merge(limit: float) -> dict[str, float]:
-        section = params.Merged(dtype="bfloat16", max_difference=limit)
-        return merging.merge(trained.base, trained.adapter, tmp_path / "merged", section, trained.pairs, "dpo")
+    def merge(limit: float) -> dict[str, Any]:
+        section = params.Merged(dtype="bfloat16", max_difference=limit, max_served_difference=100)
+        return merging.merge(trained.base, trained.adapter, tmp_path / "merged", section, _threads(), "dpo")
 
-    largest = merge(100)["largest_difference"]
+    largest = merge(100)["float32"]["largest_difference"]
     before = (tmp_path / "merged/model.safetensors").read_bytes()
     with pytest.raises(BadInput) as caught:
         merge(1e-6)
     assert caught.value.message == (
-        f"{tmp_path}/merged: merged and adapter differ by {largest:.3g} nats in a token's log-probability, over"
-        " merged.max_difference 1e-06; store it as float32 or raise the limit"
+        f"{tmp_path}/merged: merged and adapter differ by {largest:.3g} nats in a token's log-probability, computed in"
+        " float32, over merged.max_difference 1e-06; store it as float32 or raise the limit"
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "merged"]
     assert (tmp_path / "merged/model.safetensors").read_bytes() == before
 
 
-def test_merge_refuses_an_adapter_of_another_template(trained: Trained, tmp_path: Path) -> None:
-    adapter = Path(shutil.copytree(trained.adapter, tmp_path / "adapter"))
-    (adapter / "chat.json").write_text(json.dumps({"digest": "0123456789abcdef"}))
-    section = params.Merged(dtype="float32", max_difference=1)
+def test_a_bfloat16_model_is_compared_as_it_is_served_with_a_limit_of_its_own(trained: Trained, tmp_path: Path) -> None:
+    """In bfloat16 sums of other parts round differently, so that the difference is larger than in float32."""
+    base = Path(shutil.copytree(trained.base, tmp_path / "base"))
+    write_origin(base, read_origin(base).model_copy(update={"dtype": "bfloat16"}))
+
+    def merge(limit: float) -> dict[str, Any]:
+        section = params.Merged(dtype="float32", max_difference=1e-3, max_served_difference=limit)
+        return merging.merge(base, trained.adapter, tmp_path / "merged", section, _threads(), "dpo")
+
+    report = merge(10)
+    assert report["float32"]["largest_difference"] < 1e-3 < report["bfloat16"]["largest_difference"]
     with pytest.raises(BadInput) as caught:
-        merging.merge(trained.base, adapter, tmp_path / "merged", section, trained.pairs, "dpo")
+        merge(1e-6)
     assert caught.value.message == (
-        f"{adapter}: trained with chat template 0123456789abcdef, but {trained.base} has {Chat(trained.base).digest};"
-        " train the adapter again"
+        f"{tmp_path}/merged: merged and adapter differ by {report['bfloat16']['largest_difference']:.3g} nats in a"
+        " token's log-probability, computed in bfloat16, over merged.max_served_difference 1e-06; store it as float32"
+        " or raise the limit"
     )
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [("chat", "with chat template {old}, but {base} has {new}"), ("weights", "on weights {old}, but {base} has {new}")],
+)
+def test_merge_refuses_an_adapter_of_another_start(trained: Trained, tmp_path: Path, part: str, what: str) -> None:
+    adapter = Path(shutil.copytree(trained.adapter, tmp_path / "adapter"))
+    known = {"chat": Chat(trained.base).digest, "weights": digest_weights(trained.base)}
+    assert json.loads((adapter / "start.json").read_text(encoding="utf-8")) == known
+    (adapter / "start.json").write_text(json.dumps(known | {part: "0123456789abcdef"}))
+    section = params.Merged(dtype="float32", max_difference=1, max_served_difference=1)
+    with pytest.raises(BadInput) as caught:
+        merging.merge(trained.base, adapter, tmp_path / "merged", section, _threads(), "dpo")
+    found = what.format(old="0123456789abcdef", base=trained.base, new=known[part])
+    assert caught.value.message == f"{adapter}: trained {found}; train the adapter again"
     assert not (tmp_path / "merged").exists()
+
+
+def test_a_quantised_start_is_refused(trained: Trained, full: Path, tmp_path: Path) -> None:
+    """For training, and for merging an adapter whose start was quantised afterwards."""
+    small = tmp_path / "small"
+    quantization.quantize(full, small, params.Level(model="full", format="nf4"), "small")
+    with pytest.raises(BadInput) as caught:
+        train(trained.pairs, small, tmp_path, trained.params, "dpo")
+    assert (
+        caught.value.message == f"{small}: is quantised, and no adapter can be merged into it; start from the original"
+    )
+    adapter = Path(shutil.copytree(trained.adapter, tmp_path / "adapter"))
+    (adapter / "start.json").write_text(json.dumps({"chat": Chat(small).digest, "weights": digest_weights(small)}))
+    section = params.Merged(dtype="float32", max_difference=1, max_served_difference=1)
+    with pytest.raises(BadInput) as caught:
+        merging.merge(small, adapter, tmp_path / "merged", section, _threads(), "dpo")
+    assert (
+        caught.value.message
+        == f"{small}: is quantised, and no adapter can be merged into it; merge it into the original"
+    )
+
+
+# The other methods, and other weights than LoRA's
+
+
+def _threads() -> list[Thread]:
+    """A thread for each answer of the toy's conversations."""
+    return [
+        Thread(
+            id=f"{place}-{turn}",
+            conversation=str(place),
+            language="es",
+            group=str(place),
+            split="validation" if place % 6 == 3 else "train",  # conversations of two exchanges, too
+            prompt=row[:turn],
+            reference=row[turn].content,
+        )
+        for place, row in enumerate(_turns())
+        for turn in range(1, len(row), 2)
+    ]
+
+
+def _texts() -> list[Text]:
+    return [
+        Text(
+            id=thread.id,
+            source="s",
+            language="es",
+            split="validation" if n % 6 == 0 else "train",
+            text=thread.reference,
+        )
+        for n, thread in enumerate(_threads())
+    ]
+
+
+LORA = {"kind": "lora", "rank": 4, "alpha": 8, "dropout": 0.0, "targets": "all-linear", "rslora": False, "dora": False}
+HEALTH = {"prompts": 4, "tokens": 8, "min_right_language": 0.0, "max_repetition": 1.0, "min_length": 0.0}
+COMMON = {
+    "from": "base", "seed": 1, "weights": LORA, "learning_rate": 1e-3, "scheduler": "cosine", "warmup": 0.1,
+    "epochs": 1, "batch": 4, "accumulation": 1, "max_length": 128, "evaluations": 2, "checkpoint": 2,
+}  # fmt: skip
+SFT = COMMON | {"method": "sft", "data": "threads", "max_left_out": 0.0, "health": HEALTH}
+PREFERENCE = COMMON | {
+    "data": "pairs", "max_left_out": 0.0, "beta": 0.1,
+    "health": HEALTH | {"max_accuracy_gap": 1.0, "max_chosen_drop": 100.0},
+}  # fmt: skip
+DPO = PREFERENCE | {"method": "dpo", "losses": {"sigmoid": 1.0}, "label_smoothing": 0.0}
+METHODS: dict[str, dict[str, Any]] = {
+    "sft": SFT,
+    "sft, all weights": SFT | {"weights": {"kind": "full"}},
+    "sft, rank-stabilised, one layer": SFT | {"weights": LORA | {"rslora": True, "targets": ["q_proj"]}},
+    "cpt": COMMON | {"method": "cpt", "data": "texts"},
+    "dpo, weight-decomposed": DPO | {"weights": LORA | {"dora": True}},
+    "dpo, all weights": DPO | {"weights": {"kind": "full"}},
+    "dpo, beside nf4": DPO | {"weights": LORA | {"kind": "qlora"}},
+    "ipo": DPO | {"losses": {"ipo": 1.0}},
+    "hinge": DPO | {"losses": {"hinge": 1.0}},
+    "robust": DPO | {"losses": {"robust": 1.0}, "label_smoothing": 0.1},
+    "apo_zero with sft": DPO | {"losses": {"apo_zero": 1.0, "sft": 0.5}},
+    "per token": DPO | {"losses": {"sigmoid_norm": 1.0}},
+    "kto": PREFERENCE | {"method": "kto", "desirable_weight": 1.0, "undesirable_weight": 1.0},
+    "orpo": PREFERENCE | {"method": "orpo"},
+    "simpo": PREFERENCE | {"method": "simpo", "beta": 2.0, "gamma": 1.0},
+}  # fmt: skip
+
+
+def read_step(values: dict[str, Any]) -> Any:
+    return TypeAdapter(params.Step).validate_python(values)
+
+
+def rows_of(step: Any) -> list[Any]:
+    return {"threads": _threads, "pairs": _pairs, "texts": _texts}[step.data]()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_trains_and_merges(base: Path, tmp_path: Path, method: str) -> None:
+    """What was learned is not nothing, and the merged model is the start with it."""
+    step = read_step(METHODS[method])
+    report = train(rows_of(step), base, tmp_path, step, "step")
+    assert report["updates"] > 2
+    assert math.isfinite(report["last"]["loss"])
+    assert math.isfinite(report["last"]["validation_loss"])
+    # Beside nf4 the step is compared with its adapter on the full-precision start, into which it is merged.
+    section = params.Merged(dtype="float32", max_difference=1e-3, max_served_difference=1)
+    merging.merge(base, tmp_path / "adapter", tmp_path / "merged", section, _threads(), "step")
+    before, after = _tensors(base), _tensors(tmp_path / "merged")
+    changed = {name for name in before if not (before[name] == after[name]).all()}
+    assert set(after) == set(before)
+    if step.weights.kind == "full":
+        assert changed == set(before)
+        assert not (tmp_path / "adapter/adapter_config.json").exists()
+    elif step.weights.targets == ["q_proj"]:
+        assert changed == {f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1)}
+    else:
+        assert len(changed) == 2 * 7
+
+
+def test_packed_conversations_do_not_see_each_other(base: Path, tmp_path: Path) -> None:
+    """The held-out loss of packed rows is the mean over the answers' tokens, each conversation computed by itself."""
+    step = read_step(SFT)
+    report = train(_threads(), base, tmp_path, step, "step")
+    chat, merged = Chat(base), tmp_path / "merged"
+    section = params.Merged(dtype="float32", max_difference=1e-3, max_served_difference=1)
+    merging.merge(base, tmp_path / "adapter", merged, section, _threads(), "step")
+    engine = Transformers(merged, "float32", chat)
+
+    def log_probabilities(ids: list[int], labels: list[int]) -> list[float]:
+        (found,) = engine.log_likelihood([LogLikelihood(tuple(ids[:1]), tuple(ids[1:]))])
+        return [value for value, label in zip(found, labels[1:], strict=True) if label != IGNORED]
+
+    held_out = [thread for thread in _threads() if thread.split == "validation"]
+    examples = encode_conversations(held_out, chat)
+    rows = pack(examples, step.max_length)
+    assert len(rows) < len(examples) < len(held_out)
+    losses = []
+    for start in range(0, len(rows), step.batch):  # TRL's loss of an evaluation is the mean of its batches by rows
+        part = rows[start : start + step.batch]
+        logs = []
+        for row in part:
+            ends = list(accumulate(row["seq_lengths"]))
+            for begin, end in zip([0, *ends], ends, strict=False):
+                logs += log_probabilities(row["input_ids"][begin:end], row["labels"][begin:end])
+        losses += [-sum(logs) / len(logs)] * len(part)
+    assert report["last"]["validation_loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+
+
+SCRIPT_ARGUMENTS: dict[str, Any] = {
+    "learning_rate": 1e-3, "lr_scheduler_type": "cosine", "num_train_epochs": 1, "per_device_train_batch_size": 4,
+    "gradient_checkpointing": False, "bf16": False, "use_cpu": True, "logging_steps": 1, "report_to": [],
+    "disable_tqdm": True, "seed": 1, "data_seed": 1, "max_length": 128, "save_strategy": "no",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_losses_are_those_of_trl_by_itself(base: Path, tmp_path: Path, method: str) -> None:
+    """TRL on messages, with its own preparation, the same settings and the same order of rows."""
+    import trl
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    chat = Chat(base)
+    step = read_step({"sft": SFT, "dpo": DPO}[method])
+    # One answer a conversation, and no answer that was cut: what TRL's own preparation can have.
+    single = [thread for thread in _threads() if len(thread.prompt) == 1 and thread.split == "train"]
+    whole = [pair for pair in _pairs() if pair.split == "train" and pair.rejected_from.finish == "stop"]
+    rows: list[Any] = single if method == "sft" else whole
+    report = train(rows, base, tmp_path, step, "step")
+    lines = (tmp_path / "curves/loss/step.csv").read_text(encoding="utf-8").splitlines()[1:]
+    ours = [float(line.split(",")[1]) for line in lines]
+    assert len(ours) == report["updates"] > 4
+
+    def size(row: Any) -> int:
+        if method == "sft":
+            return len(sum(chat.encode_example(row.prompt, row.reference), ()))
+        return count_tokens(encode_pair(row, chat))
+
+    def messages(row: Any) -> dict[str, Any]:
+        prompt = chat.escape_messages(row.prompt)
+        if method == "sft":
+            return {"prompt": prompt, "completion": [{"role": "assistant", "content": row.reference}]}
+        return {
+            "prompt": prompt,
+            "chosen": chat.escape_messages(row.chosen),
+            "rejected": chat.escape_messages(row.rejected),
+        }
+
+    ordered = sorted(rows, key=lambda row: -size(row))
+    common = {
+        "model": str(base), "processing_class": chat.tokenizer,
+        "train_dataset": Dataset.from_list([messages(row) for row in ordered]),
+        "peft_config": LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"),
+    }  # fmt: skip
+    arguments = SCRIPT_ARGUMENTS | {
+        "output_dir": str(tmp_path / "trl"), "warmup_steps": round(0.1 * report["updates"]),
+        "model_init_kwargs": {"dtype": "float32"},
+    }  # fmt: skip
+    if method == "sft":
+        trainer = trl.SFTTrainer(args=trl.SFTConfig(packing=True, **arguments), **common)
+    else:
+        trainer = trl.DPOTrainer(args=trl.DPOConfig(beta=0.1, precompute_ref_log_probs=True, **arguments), **common)
+    trainer.train()
+    theirs = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert ours == pytest.approx(theirs, abs=1e-4)
 
 
 @pytest.fixture(scope="module")

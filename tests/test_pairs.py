@@ -259,6 +259,24 @@ def test_each_rule_and_thread_is_counted() -> None:
     )
 
 
+@pytest.mark.parametrize("judge", [ASSUMPTION, "j"])
+def test_a_thread_that_a_generator_did_not_answer_is_counted(judge: str) -> None:
+    """It has the expert's answer, which a judge has scored only where another generator answered."""
+    others = [THREAD.model_copy(update={"id": identity}) for identity in ("u", "v")]
+    answers = [answer("plain"), answer("guided"), answer("guided", "u")]
+    scores = [verdict(reference_answer(row).id, score=5.0, thread=row.id) for row in (THREAD, others[0])]
+    scores += [verdict(row.id, score=1.0, thread=row.thread) for row in answers]
+    rules = [rule("reference", "plain", judge=judge), rule("reference", "guided", judge=judge)]
+    found, counts = pairs.make_pairs([THREAD, *others], answers, scores, section(*rules))
+    assert [(row.rule, row.thread) for row in found] == [
+        ("reference_over_plain", "t"), ("reference_over_guided", "t"), ("reference_over_guided", "u")
+    ]  # fmt: skip
+    assert {name: str(count) for name, count in counts.items()} == {
+        "reference_over_plain": "1 of 3 (dropped: no_answer 2)",
+        "reference_over_guided": "2 of 3 (dropped: no_answer 1)",
+    }
+
+
 IN_ENGLISH = THREAD.model_copy(update={"id": "u", "language": "en", "reference": TEXTS["english"]})
 
 

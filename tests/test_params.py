@@ -1,11 +1,12 @@
 """params.yaml: what loads, and the whole message of each mistake."""
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PARAMS
+from conftest import PARAMS, step_line
 from project import PACKAGE, ROOT
 from ruamel.yaml import YAML
 
@@ -14,10 +15,11 @@ from mothertongue.errors import BadInput
 
 INSIDE = "input should be the path of a file, relative to data/sources, got "
 COMMIT = "input should be a commit of the repository, 40 hex digits, and no branch or tag, got "
+LAYERS = "input should be all-linear, or a list of names of layers, got "
 KNOWN = ", ".join(languages.NAMES)
 BASE = "{source: folder, id: toy, dtype: float32}"
 FILE = "{source: file, id: dialogues.jsonl, format: messages}"
-PLAIN = "{model: base, engine: transformers, system_prompt: false, n: 1,"
+PLAIN = "  plain:\n    model: base\n    engine: transformers\n    system_prompt: false\n    train_share: 1.0\n"
 
 
 def changed(folder: Path, *changes: tuple[str, str]) -> Path:
@@ -49,7 +51,7 @@ def test_the_committed_parameters_load() -> None:
 
 
 def test_the_parameters_in_readme_load_over_the_committed_ones(tmp_path: Path) -> None:
-    yaml = YAML(typ="safe", pure=True)
+    yaml = YAML()  # which keeps the order of the steps
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = [block.partition("```")[0] for block in readme.split("```yaml\n")[1:]]
     assert blocks
@@ -67,8 +69,10 @@ def test_the_recipe_for_a_larger_model_samples_trains_and_measures_more_than_the
     assert longest > max(generator.max_tokens for generator in demo.generated.values())
     assert large.metrics.answer_tokens >= longest, "figures would depend on where answers are cut"
     step, small = large.adapter["dpo"], demo.adapter["dpo"]
-    assert step.rank > small.rank
-    assert step.alpha / step.rank == small.alpha / small.rank
+    assert isinstance(step.weights, params.LowRank)
+    assert isinstance(small.weights, params.LowRank)
+    assert step.weights.rank > small.weights.rank
+    assert step.weights.alpha / step.weights.rank == small.weights.alpha / small.weights.rank
     assert step.batch * step.accumulation >= 16
     assert step.max_length > longest
     assert large.filtered.max_words > demo.filtered.max_words
@@ -98,6 +102,9 @@ def test_the_code_beside_the_parameters_has_to_be_the_code_that_runs(workplace: 
         ("from: base", "from: elsewhere", "adapter.dpo", "start", "elsewhere"),
         (FILE, FILE, "raw.sources.0", "language", None),
         (FILE, FILE.replace("}", ", language: es}"), "raw.sources.0", "language", "es"),
+        (FILE, FILE, "raw", "texts", []),
+        ("targets: all-linear", "targets: [q_proj, v_proj]", "adapter.dpo.weights", "targets", ["q_proj", "v_proj"]),
+        ("{sigmoid: 1.0, sft: 1.0}", "{ipo: 1, sft: 0.2}", "adapter.dpo", "losses", {"ipo": 1.0, "sft": 0.2}),
     ],
 )
 def test_values(tmp_path: Path, old: str, new: str, section: str, name: str, value: object) -> None:
@@ -119,6 +126,14 @@ def test_which_replies_are_followed(tmp_path: Path, text: str, replies: str) -> 
     (source,) = params.load(changed(tmp_path, ("format: messages}", f"format: oasst_trees{text}}}"))).raw.sources
     assert isinstance(source, params.FileConversations)
     assert source.replies == replies
+
+
+TEXTS = "{source: file, id: texts.jsonl}"
+HUB_TEXTS = f"{{source: hub, id: a/b, revision: {'a' * 40}, split: train}}"
+METHODS = "".join(
+    step_line(method, method, **{"from": start})
+    for start, method in itertools.pairwise(["base", "cpt", "sft", "kto", "orpo", "simpo"])
+)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +165,17 @@ def test_which_replies_are_followed(tmp_path: Path, text: str, replies: str) -> 
         # figures do not depend on a column's name
         [("    dpo: {model: dpo,", "    tuned: {model: dpo,"),
          ("headline: dpo", "headline: tuned")],
+        # a step of each method, and two parts of a data set of texts beside a file
+        [(FILE, f"{FILE}\n  texts: [{TEXTS}, {HUB_TEXTS}, {HUB_TEXTS.replace('train', 'test')}]"),
+         ("adapter:\n", f"adapter:\n{METHODS}"), ("from: base", "from: simpo")],
+        # what answers and judges is made from no pair
+        [("adapter:\n", f"adapter:\n{step_line('sft', 'sft')}{step_line('again', 'sft', **{'from': 'sft'})}"),
+         (PLAIN, PLAIN.replace("base", "again")),
+         ("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: sft,")],
+        [("{sigmoid: 1.0, sft: 1.0}", "{robust: 1.0, sft: 0.5}"), ("label_smoothing: 0.0", "label_smoothing: 0.1")],
     ],
-    ids=["splits", "folders", "names that look alike", "own languages", "two steps", "no level", "column names"],
+    ids=["splits", "folders", "names that look alike", "own languages", "two steps", "no level", "column names",
+         "all methods", "before pairs", "robust"],
 )  # fmt: skip
 def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
     params.load(changed(tmp_path, *changes))
@@ -165,73 +189,79 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
     [
         # unknown and missing
         ("  beta: 0.1", "  beta: 0.1\n    betta: 1",
-         "53: adapter.dpo.betta: unknown parameter; remove it or fix its name"),
-        ("    beta: 0.1\n", "", "45: adapter.dpo.beta: missing; add it"),
+         "62: adapter.dpo.betta: unknown parameter; remove it or fix its name"),
+        ("    beta: 0.1\n", "", "54: adapter.dpo.beta: missing; add it"),
         ("    from: base\n", "    start: base\n",
-         ("45: adapter.dpo.from: missing; add it\n"
-          "46: adapter.dpo.start: unknown parameter; remove it or fix its name")),
+         ("54: adapter.dpo.from: missing; add it\n"
+          "55: adapter.dpo.start: unknown parameter; remove it or fix its name")),
         ("metrics:\n", "metric:\n", ("1: metrics: missing; add it\n"
-         "73: metric: unknown parameter; remove it or fix its name")),
-        (" min_margin: 1", " margin: 1", ("42: pairs.rules.0.min_margin: missing; add it\n"
-         "42: pairs.rules.0.margin: unknown parameter; remove it or fix its name")),
-        (PLAIN, PLAIN.replace(" engine: transformers,", ""), "26: generated.plain.engine: missing; add it"),
+         "85: metric: unknown parameter; remove it or fix its name")),
+        (" min_margin: 1", " margin: 1", ("51: pairs.rules.0.min_margin: missing; add it\n"
+         "51: pairs.rules.0.margin: unknown parameter; remove it or fix its name")),
+        (PLAIN, PLAIN.replace("    engine: transformers\n", ""), "26: generated.plain.engine: missing; add it"),
         ("id: toy, dtype: float32", "id: toy", "5: models.base.dtype: missing; add it"),
         # type
-        ("  rank: 16", "  rank: 16.5", "49: adapter.dpo.rank: input should be a valid integer, got 16.5"),
-        ("  rank: 16", '  rank: "16"', "49: adapter.dpo.rank: input should be a valid integer, got '16'"),
-        ("  beta: 0.1", "  beta: high", "52: adapter.dpo.beta: input should be a valid number, got 'high'"),
-        ("  beta: 0.1", "  beta:", "52: adapter.dpo.beta: input should be a valid number, got None"),
+        (" rank: 16", " rank: 16.5", "58: adapter.dpo.weights.rank: input should be a valid integer, got 16.5"),
+        (" rank: 16", ' rank: "16"', "58: adapter.dpo.weights.rank: input should be a valid integer, got '16'"),
+        ("  beta: 0.1", "  beta: high", "61: adapter.dpo.beta: input should be a valid number, got 'high'"),
+        ("  beta: 0.1", "  beta:", "61: adapter.dpo.beta: input should be a valid number, got None"),
         (PLAIN, PLAIN.replace("false", "no"),
-         "26: generated.plain.system_prompt: input should be a valid boolean, got 'no'"),
+         "29: generated.plain.system_prompt: input should be a valid boolean, got 'no'"),
         ("seed: 1\n", "seed: 2026-01-01\n", "2: seed: input should be a valid integer, got datetime.date(2026, 1, 1)"),
         ("seed: 1\n", f"seed: {2**32}\n", "2: seed: input should be less than 4294967296, got 4294967296"),
         ('languages: ["es"]', "languages: es", "1: languages: input should be a valid list, got 'es'"),
         ('languages: ["es"]', "languages: [es, 7]", "1: languages.1: input should be a valid string, got 7"),
-        ("merged:\n", "merged: 5\nrest:\n", ("65: merged: input should be a mapping of names to values, got 5\n"
-         "66: rest: unknown parameter; remove it or fix its name")),
+        ("merged:\n", "merged: 5\nrest:\n", ("76: merged: input should be a mapping of names to values, got 5\n"
+         "77: rest: unknown parameter; remove it or fix its name")),
         # range
-        ("  beta: 0.1", "  beta: -1", "52: adapter.dpo.beta: input should be greater than 0, got -1"),
-        ("  rank: 16", "  rank: 0", "49: adapter.dpo.rank: input should be greater than or equal to 1, got 0"),
+        ("  beta: 0.1", "  beta: -1", "61: adapter.dpo.beta: input should be greater than 0, got -1"),
+        (" rank: 16", " rank: 0",
+         "58: adapter.dpo.weights.rank: input should be greater than or equal to 1, got 0"),
         ("max_left_out: 0.05", "max_left_out: 2",
-         "61: adapter.dpo.max_left_out: input should be less than or equal to 1, got 2"),
+         "70: adapter.dpo.max_left_out: input should be less than or equal to 1, got 2"),
         ("learning_rate: 2.0e-4", "learning_rate: .inf",
-         "54: adapter.dpo.learning_rate: input should be a finite number, got inf"),
-        ("warmup: 0.1", "warmup: .nan", "56: adapter.dpo.warmup: input should be a finite number, got nan"),
+         "63: adapter.dpo.learning_rate: input should be a finite number, got inf"),
+        ("warmup: 0.1", "warmup: .nan", "65: adapter.dpo.warmup: input should be a finite number, got nan"),
         ("seed: 1\n", "seed: -1\n", "2: seed: input should be greater than or equal to 0, got -1"),
-        ("seed: 2\n", f"seed: {2**32}\n", "63: adapter.dpo.seed: input should be less than 4294967296, got 4294967296"),
+        ("seed: 2\n", f"seed: {2**32}\n", "72: adapter.dpo.seed: input should be less than 4294967296, got 4294967296"),
         ("scheduler: cosine", "scheduler: cosin",
-         "55: adapter.dpo.scheduler: input should be 'linear', 'cosine' or 'constant', got 'cosin'"),
-        ("method: dpo", "method: ppo", "47: adapter.dpo.method: input should be 'dpo', got 'ppo'"),
-        ("data: pairs", "data: pears", "48: adapter.dpo.data: input should be 'pairs', got 'pears'"),
-        ("format: int8", "format: int9", "71: quantized.int8.format: input should be 'nf4' or 'int8', got 'int9'"),
+         "64: adapter.dpo.scheduler: input should be 'linear', 'cosine' or 'constant', got 'cosin'"),
+        ("method: dpo", "method: ppo",
+         ("56: adapter.dpo.method: input should be one of 'cpt', 'sft', 'dpo', 'kto', 'orpo', 'simpo', got 'ppo'")),
+        ("data: pairs", "data: pears", "57: adapter.dpo.data: input should be 'pairs', got 'pears'"),
+        ("format: int8", "format: int9", "83: quantized.int8.format: input should be 'nf4' or 'int8', got 'int9'"),
         (PLAIN, PLAIN.replace("transformers", "vlm"),
-         "26: generated.plain.engine: input should be 'vllm' or 'transformers', got 'vlm'"),
+         "28: generated.plain.engine: input should be 'vllm' or 'transformers', got 'vlm'"),
         ("dtype: bfloat16", "dtype: float16",
-         "66: merged.dtype: input should be 'bfloat16' or 'float32', got 'float16'"),
-        ("split: validation", "split: train", "74: metrics.split: input should be 'validation' or 'test', got 'train'"),
+         "77: merged.dtype: input should be 'bfloat16' or 'float32', got 'float16'"),
+        ("split: validation", "split: train", "86: metrics.split: input should be 'validation' or 'test', got 'train'"),
         ("perplexity, translation", "perplexity, translations",
-         ("75: metrics.suites.4: input should be 'benchmark', 'preference', 'language', 'perplexity' or 'translation',"
+         ("87: metrics.suites.4: input should be 'benchmark', 'preference', 'language', 'perplexity' or 'translation',"
           " got 'translations'")),
         ("[benchmark, preference, language, perplexity, translation]", "[]",
-         "75: metrics.suites: list should have at least 1 item after validation, not 0, got []"),
+         "87: metrics.suites: list should have at least 1 item after validation, not 0, got []"),
         ('languages: ["es"]', "languages: []",
          "1: languages: list should have at least 1 item after validation, not 0, got []"),
         ('languages: ["es"]', "languages: [Spanish]",
          "1: languages.0: string should match pattern '^[a-z]{2,3}$', got 'Spanish'"),
         ("    prompted: {", "    Prompted: {",
-         ("78: metrics.models.Prompted: input should be at most 30 small letters, digits and _, the first a letter,"
+         ("90: metrics.models.Prompted: input should be at most 30 small letters, digits and _, the first a letter,"
           " got 'Prompted'")),
-        ("  plain: {", "  Plain: {",
+        ("  plain:\n", "  Plain:\n",
          ("26: generated.Plain: input should be at most 30 small letters, digits and _, the first a letter, got"
           " 'Plain'")),
         ("  dpo:\n", "  dpo/1:\n",
-         ("45: adapter.dpo/1: input should be at most 30 small letters, digits and _, the first a letter, got"
+         ("54: adapter.dpo/1: input should be at most 30 small letters, digits and _, the first a letter, got"
           " 'dpo/1'")),
         (f"  sources:\n    - {FILE}", "  sources: []",
          "12: raw.sources: list should have at least 1 item after validation, not 0, got []"),
         ("max_cut_rejected: 0.5", "max_cut_rejected: 50",
-         "41: pairs.max_cut_rejected: input should be less than or equal to 1, got 50"),
+         "50: pairs.max_cut_rejected: input should be less than or equal to 1, got 50"),
         ("test: 0.3", "test: 0", "23: threads.test: input should be greater than 0, got 0"),
+        (PLAIN, PLAIN.replace("    train_share: 1.0\n", ""), "26: generated.plain.train_share: missing; add it"),
+        (PLAIN, PLAIN.replace("1.0", "0"), "30: generated.plain.train_share: input should be greater than 0, got 0"),
+        (PLAIN, PLAIN.replace("1.0", "1.5"),
+         "30: generated.plain.train_share: input should be less than or equal to 1, got 1.5"),
         # a file has one name, below data/sources
         *((FILE, FILE.replace("dialogues.jsonl", name), f"13: raw.sources.0.id: {INSIDE}'{name}'")
           for name in ("../dialogues.jsonl", "/dialogues.jsonl", "a/../../dialogues.jsonl", "./dialogues.jsonl",
@@ -257,19 +287,62 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("    id: /models/elsewhere", "    id: /models/elsewhere\n    revison: main",
          "9: models.elsewhere.revison: unknown parameter; remove it or fix its name"),
         ("rubric: {kind: rubric", "rubric: {kind: rubrik",
-         "37: scored.rubric.kind: input should be 'rubric', got 'rubrik'"),
+         "46: scored.rubric.kind: input should be 'rubric', got 'rubrik'"),
         ("min_label_mass: 0.5", "min_label_mass: 1.5",
-         "37: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
+         "46: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
          "13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages' or 'messages', got 'message'"),
         ("format: messages}", "format: oasst_trees, replies: worst}",
          "13: raw.sources.0.replies: input should be 'best' or 'all', got 'worst'"),
         ("format: messages}", "format: messages, language: pt-BR}",
          "13: raw.sources.0.language: string should match pattern '^[a-z]{2,3}$', got 'pt-BR'"),
+        # options of a method, and of what is trained
+        ("targets: all-linear", "targets: [q_proj, 7]",
+         f"58: adapter.dpo.weights.targets: {LAYERS}['q_proj', 7]"),
+        ("targets: all-linear", "targets: []", f"58: adapter.dpo.weights.targets: {LAYERS}[]"),
+        ("targets: all-linear", "targets: all", f"58: adapter.dpo.weights.targets: {LAYERS}'all'"),
+        ("{kind: lora,", "{", "58: adapter.dpo.weights.kind: missing; add it"),
+        ("kind: lora", "kind: dora",
+         "58: adapter.dpo.weights.kind: input should be one of 'lora', 'qlora', 'full', got 'dora'"),
+        ("{kind: lora, rank: 16, alpha: 32, dropout: 0.0, targets: all-linear, rslora: false, dora: false}",
+         "{kind: full, rank: 16}", "58: adapter.dpo.weights.rank: unknown parameter; remove it or fix its name"),
+        ("{sigmoid: 1.0, sft: 1.0}", "{sigmod: 1.0}",
+         ("59: adapter.dpo.losses.sigmod: input should be 'sigmoid', 'ipo', 'hinge', 'robust', 'apo_zero',"
+          " 'sigmoid_norm' or 'sft', got 'sigmod'")),
+        ("{sigmoid: 1.0, sft: 1.0}", "{sigmoid: 0}",
+         "59: adapter.dpo.losses.sigmoid: input should be greater than 0, got 0"),
+        ("{sigmoid: 1.0, sft: 1.0}", "{}",
+         "59: adapter.dpo.losses: dictionary should have at least 1 item after validation, not 0, got {}"),
+        ("label_smoothing: 0.0", "label_smoothing: 0.5",
+         "60: adapter.dpo.label_smoothing: input should be less than 0.5, got 0.5"),
+        ("{prompts: 2,", "{", "73: adapter.dpo.health.prompts: missing; add it"),
+        ("max_chosen_drop: 1.0", "max_chosen_drop: 0",
+         "73: adapter.dpo.health.max_chosen_drop: input should be greater than 0, got 0"),
+        ("method: dpo", "method: simpo",
+         ("54: adapter.dpo.gamma: missing; add it\n"
+          "59: adapter.dpo.losses: unknown parameter; remove it or fix its name\n"
+          "60: adapter.dpo.label_smoothing: unknown parameter; remove it or fix its name")),
+        ("adapter:\n", f"adapter:\n{step_line('more', 'cpt', beta=1, health={})}",
+         ("54: adapter.more.beta: unknown parameter; remove it or fix its name\n"
+          "54: adapter.more.health: unknown parameter; remove it or fix its name")),
+        ("adapter:\n", f"adapter:\n{step_line('more', 'sft', data='pairs')}",
+         "54: adapter.more.data: input should be 'threads', got 'pairs'"),
+        ("adapter:\n", f"adapter:\n{step_line('more', 'orpo', data='threads')}",
+         "54: adapter.more.data: input should be 'pairs', got 'threads'"),
+        # the divergence is estimated from the answers of a batch to other prompts
+        ("adapter:\n", f"adapter:\n{step_line('more', 'kto', batch=3)}",
+         "54: adapter.more.batch: input should be greater than or equal to 4, got 3"),
+        # texts
+        (FILE, f"{FILE}\n  texts: [{{source: package, id: a}}]",
+         "14: raw.texts.0.source: input should be one of 'hub', 'file', got 'package'"),
+        (FILE, f"{FILE}\n  texts: [{{source: file, id: ../a.jsonl}}]",
+         f"14: raw.texts.0.id: {INSIDE}'../a.jsonl'"),
+        (FILE, f"{FILE}\n  texts: [{{source: hub, id: a/b, revision: main, split: train}}]",
+         f"14: raw.texts.0.revision: {COMMIT}'main'"),
         # not YAML
-        ("adapter:\n", "adapter: [\n", "46: not YAML (expected ',' or ']', but got ':'); fix it"),
+        ("adapter:\n", "adapter: [\n", "55: not YAML (expected ',' or ']', but got ':'); fix it"),
         ("    beta: 0.1", "    beta: 0.1\n    beta: 0.2",
-         '53: not YAML (found duplicate key "beta" with value "0.2" (original value: "0.1")); fix it'),
+         '62: not YAML (found duplicate key "beta" with value "0.2" (original value: "0.1")); fix it'),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
@@ -317,122 +390,149 @@ OTHER = "take another source"
         # one space of names
         ([("  dpo:\n", "  base:\n"), ("nf4: {model: dpo,", "nf4: {model: base,"),
           ("int8: {model: dpo,", "int8: {model: base,"), ("dpo: {model: dpo,", "dpo: {model: elsewhere,")],
-         "45: adapter.base: models.base has this name already; take another"),
+         "54: adapter.base: models.base has this name already; take another"),
         ([("  nf4: {model: dpo,", "  dpo: {model: dpo,"), ("nf4: {model: nf4,", "nf4: {model: elsewhere,")],
-         "70: quantized.dpo: adapter.dpo has this name already; take another"),
+         "82: quantized.dpo: adapter.dpo has this name already; take another"),
         ([("  nf4: {model: dpo,", "  base: {model: dpo,"), ("nf4: {model: nf4,", "nf4: {model: elsewhere,")],
-         "70: quantized.base: models.base has this name already; take another"),
+         "82: quantized.base: models.base has this name already; take another"),
         ([("  elsewhere:\n", "  adapter:\n"), ("    model: elsewhere\n", "    model: adapter\n")],
          "6: models.adapter: the name is reserved for models/adapter; take another"),
         ([("  dpo:\n", "  adapter:\n"), ("nf4: {model: dpo,", "nf4: {model: adapter,"),
           ("int8: {model: dpo,", "int8: {model: adapter,"), ("dpo: {model: dpo,", "dpo: {model: adapter,")],
-         "45: adapter.adapter: the name is reserved for models/adapter; take another"),
+         "54: adapter.adapter: the name is reserved for models/adapter; take another"),
         ([("  nf4: {model: dpo,", "  adapter: {model: dpo,"), ("nf4: {model: nf4,", "nf4: {model: adapter,")],
-         "70: quantized.adapter: the name is reserved for models/adapter; take another"),
+         "82: quantized.adapter: the name is reserved for models/adapter; take another"),
         # steps
-        ([("from: base", "from: bass")], "46: adapter.dpo.from: no 'bass'; take one of base, elsewhere"),
+        ([("from: base", "from: bass")], "55: adapter.dpo.from: no 'bass'; take one of base, elsewhere"),
         ([("baselines: [base, prompted]", "baselines: [base, base]")],
-         "83: metrics.baselines.1: 'base' is a duplicate; delete one"),
+         "95: metrics.baselines.1: 'base' is a duplicate; delete one"),
         ([("reference_model: base", "reference_model: dpo")],
-         "84: metrics.reference_model: is the headline's model, whose rewards would all be 0; take its start"),
+         "96: metrics.reference_model: is the headline's model, whose rewards would all be 0; take its start"),
         ([("judge: second, min_margin: 1}]",
            f"judge: second, min_margin: 1}},{chr(10)}    {AGAIN}]")],
-         "43: pairs.rules.1: duplicate of an earlier rule; delete one"),
-        ([("from: base", "from: dpo")], "46: adapter.dpo.from: no 'dpo'; take one of base, elsewhere"),
-        ([("from: base", "from: nf4")], "46: adapter.dpo.from: no 'nf4'; take one of base, elsewhere"),
+         "52: pairs.rules.1: duplicate of an earlier rule; delete one"),
+        ([("from: base", "from: dpo")], "55: adapter.dpo.from: no 'dpo'; take one of base, elsewhere"),
+        ([("from: base", "from: nf4")], "55: adapter.dpo.from: no 'nf4'; take one of base, elsewhere"),
         ([("    from: base\n", "    from: later\n"),
           ("merged:\n", "  later:\n    from: base\n" + PARAMS.partition("    from: base\n")[2].partition("\nmerged")[0]
            + "\nmerged:\n")],
-         "46: adapter.dpo.from: 'later' comes later; move it above dpo"),
+         "55: adapter.dpo.from: 'later' comes later; move it above dpo"),
+        ([("adapter:\n", f"adapter:\n{step_line('more', 'cpt')}"), ("from: base", "from: more")],
+         "54: adapter.more.data: raw.texts has no source; add one, or delete the step"),
+        ([(FILE, f"{FILE}\n  texts: [{TEXTS}]")],
+         "14: raw.texts: no step of method cpt trains on texts; add one, or delete the sources"),
+        ([(FILE, f"{FILE}\n  texts:\n    - {TEXTS}\n    - {TEXTS.replace('}', ', language: it}')}"),
+          ("adapter:\n", f"adapter:\n{step_line('more', 'cpt')}"), ("from: base", "from: more")],
+         ("16: raw.texts.1.language: no 'it'; take one of es\n"
+          "16: raw.texts.1: duplicate of an earlier source; delete one")),
+        ([(FILE, f"{FILE}\n  texts:\n    - {HUB_TEXTS}\n    - {TEXTS}\n    - {HUB_TEXTS.replace('aaa', 'bbb')}"),
+          ("adapter:\n", f"adapter:\n{step_line('more', 'cpt')}"), ("from: base", "from: more")],
+         "17: raw.texts.2: duplicate of an earlier source; delete one"),
+        ([("label_smoothing: 0.0", "label_smoothing: 0.1")],
+         "60: adapter.dpo.label_smoothing: only the loss robust has it; make it 0, or add that loss"),
+        ([("{sigmoid: 1.0, sft: 1.0}", "{sft: 1.0}")],
+         "59: adapter.dpo.losses: sft alone is no preference loss; add one, or take method sft"),
         # levels
         ([("nf4: {model: dpo,", "nf4: {model: dop,")],
-         "70: quantized.nf4.model: no 'dop'; take one of base, elsewhere, dpo"),
+         "82: quantized.nf4.model: no 'dop'; take one of base, elsewhere, dpo"),
         ([("int8: {model: dpo,", "int8: {model: nf4,")],
-         "71: quantized.int8.model: no 'nf4'; take one of base, elsewhere, dpo"),
+         "83: quantized.int8.model: no 'nf4'; take one of base, elsewhere, dpo"),
         ([("    int8: {model: int8, engine: transformers, system_prompt: false}\n", "")],
-         "71: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level"),
+         "83: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level"),
         # generators and judges
-        ([(PLAIN, PLAIN.replace("base", "bass"))], "26: generated.plain.model: no 'bass'; take one of base, elsewhere"),
+        ([(PLAIN, PLAIN.replace("base", "bass"))], "27: generated.plain.model: no 'bass'; take one of base, elsewhere"),
         ([(PLAIN, PLAIN.replace("base", "dpo"))],
-         "26: generated.plain.model: 'dpo' is trained on what this makes; take one of base, elsewhere"),
+         "27: generated.plain.model: 'dpo' is made from the pairs that this makes; take one of base, elsewhere"),
         ([("    temperature: 0.5", "    temperature: 0")],
-         "31: generated.other.n: at temperature 0 all 2 samples are equal; make it 1, or raise temperature"),
+         "40: generated.other.n: at temperature 0 all 2 samples are equal; make it 1, or raise temperature"),
         *(([("  other:\n", f"  {name}:\n")],
-           f"27: generated.{name}: the name is reserved for the rules in pairs; take another")
+           f"35: generated.{name}: the name is reserved for the rules in pairs; take another")
           for name in ("best", "worst", "reference")),
         ([("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: nf4,")],
-         "37: scored.rubric.model: 'nf4' is trained on what this makes; take one of base, elsewhere"),
+         "46: scored.rubric.model: 'nf4' is made from the pairs that this makes; take one of base, elsewhere"),
         ([("  second: {", "  assumption: {")],
-         ("38: scored.assumption: the name is reserved for the rules in pairs; take another\n"
-          "42: pairs.rules.0.judge: no 'second'; take one of assumption, rubric")),
+         ("47: scored.assumption: the name is reserved for the rules in pairs; take another\n"
+          "51: pairs.rules.0.judge: no 'second'; take one of assumption, rubric")),
+        # a step before pairs is known to both; one from a step on pairs is after them, whatever it trains on
+        ([("adapter:\n", f"adapter:\n{step_line('sft', 'sft')}"), ("from: base", "from: sft"),
+          (PLAIN, PLAIN.replace("base", "bass")),
+          ("second: {kind: rubric, model: base,", "second: {kind: rubric, model: dpo,")],
+         ("27: generated.plain.model: no 'bass'; take one of base, elsewhere, sft\n"
+          "47: scored.second.model: 'dpo' is made from the pairs that this makes; take one of base, elsewhere, sft")),
+        ([("merged:\n", f"{step_line('after', 'sft', **{'from': 'dpo'})}merged:\n"),
+          ("    dpo: {model: dpo,", "    after: {model: after,"), ("headline: dpo", "headline: after"),
+          (PLAIN, PLAIN.replace("base", "after")),
+          ("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: after,")],
+         ("27: generated.plain.model: 'after' is made from the pairs that this makes; take one of base, elsewhere\n"
+          "46: scored.rubric.model: 'after' is made from the pairs that this makes; take one of base, elsewhere")),
         # rules
         ([("chosen: reference", "chosen: refrence")],
-         "42: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),
+         "51: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),
         ([("rejected: plain", "rejected: plan")],
-         "42: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, reference, worst"),
+         "51: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, reference, worst"),
         ([("judge: second", "judge: bleu")],
-         "42: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second"),
+         "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second"),
         ([("min_margin: 1}]",
            ("min_margin: 1},\n"
             "    {name: reference_over_plain, chosen: best, rejected: worst, judge: second, min_margin: 1}]"))],
-         "43: pairs.rules.1.name: 'reference_over_plain' names another rule; take another name"),
+         "52: pairs.rules.1.name: 'reference_over_plain' names another rule; take another name"),
         # by assumption nothing is ranked
         ([("judge: second", "judge: assumption")],
-         "42: pairs.rules.0.min_margin: by assumption there are no scores; make it 0, or take a judge that ranks"),
+         "51: pairs.rules.0.min_margin: by assumption there are no scores; make it 0, or take a judge that ranks"),
         ([("chosen: reference, rejected: plain, judge: second, min_margin: 1",
            "chosen: best, rejected: plain, judge: assumption, min_margin: 0")],
-         ("42: pairs.rules.0.chosen: by assumption nothing is best; take reference or a generator, or a judge that"
+         ("51: pairs.rules.0.chosen: by assumption nothing is best; take reference or a generator, or a judge that"
           " ranks")),
         ([("rejected: plain, judge: second, min_margin: 1", "rejected: worst, judge: assumption, min_margin: 0")],
-         ("42: pairs.rules.0.rejected: by assumption nothing is worst; take reference or a generator, or a judge that"
+         ("51: pairs.rules.0.rejected: by assumption nothing is worst; take reference or a generator, or a judge that"
           " ranks")),
         ([("rejected: plain, judge: second, min_margin: 1", "rejected: reference, judge: assumption, min_margin: 0")],
-         "42: pairs.rules.0.rejected: by assumption 'reference' is not better than itself; take another"),
+         "51: pairs.rules.0.rejected: by assumption 'reference' is not better than itself; take another"),
         # shares and columns
         ([("test: 0.3", "test: 0.8")], "21: threads: validation and test leave nothing to train on; make them smaller"),
         ([("validation: 0.2", "validation: 0")],
-         "74: metrics.split: threads.validation is 0, so there is nothing to measure; raise it"),
+         "86: metrics.split: threads.validation is 0, so there is nothing to measure; raise it"),
         ([("perplexity, translation]", "perplexity, language]")],
-         "75: metrics.suites.4: 'language' is a duplicate; delete one"),
+         "87: metrics.suites.4: 'language' is a duplicate; delete one"),
         ([("reference_model: base", "reference_model: nf4")],
-         "84: metrics.reference_model: no 'nf4'; take one of base, elsewhere, dpo"),
+         "96: metrics.reference_model: no 'nf4'; take one of base, elsewhere, dpo"),
         ([("reference_model: base", "reference_model: prompted")],
-         "84: metrics.reference_model: no 'prompted'; take one of base, elsewhere, dpo"),
+         "96: metrics.reference_model: no 'prompted'; take one of base, elsewhere, dpo"),
         ([("dpo: {model: dpo,", "dpo: {model: merged,")],
-         "79: metrics.models.dpo.model: no 'merged'; take one of base, elsewhere, dpo, nf4, int8"),
+         "91: metrics.models.dpo.model: no 'merged'; take one of base, elsewhere, dpo, nf4, int8"),
         ([("nf4: {model: nf4, engine: transformers", "nf4: {model: nf4, engine: vllm")],
-         ("80: metrics.models.nf4.engine: figures of two engines are not compared; measure all with transformers, or"
+         ("92: metrics.models.nf4.engine: figures of two engines are not compared; measure all with transformers, or"
           " all with vllm")),
         ([("    base: {model: base, engine: transformers", "    base: {model: base, engine: vllm"),
           ("prompted: {model: base, engine: transformers", "prompted: {model: base, engine: vllm"),
           ("int8: {model: int8, engine: transformers", "int8: {model: int8, engine: vllm")],
-         ("79: metrics.models.dpo.engine: figures of two engines are not compared; measure all with vllm, or all with"
+         ("91: metrics.models.dpo.engine: figures of two engines are not compared; measure all with vllm, or all with"
           " transformers\n"
-          "80: metrics.models.nf4.engine: figures of two engines are not compared; measure all with vllm, or all with"
+          "92: metrics.models.nf4.engine: figures of two engines are not compared; measure all with vllm, or all with"
           " transformers")),
         ([("{model: int8,", "{model: nf4,")],
-         ("71: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level\n"
-          "81: metrics.models.int8.model: the column has the name of a model and measures another; take 'int8', or"
+         ("83: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level\n"
+          "93: metrics.models.int8.model: the column has the name of a model and measures another; take 'int8', or"
           " rename the column\n"
-          "81: metrics.models.int8: duplicate of an earlier column; delete one")),
+          "93: metrics.models.int8: duplicate of an earlier column; delete one")),
         ([("nf4: {model: nf4,", "nf4: {model: int8,"), ("int8: {model: int8,", "int8: {model: nf4,")],
-         ("80: metrics.models.nf4.model: the column has the name of a model and measures another; take 'nf4', or"
+         ("92: metrics.models.nf4.model: the column has the name of a model and measures another; take 'nf4', or"
           " rename the column\n"
-          "81: metrics.models.int8.model: the column has the name of a model and measures another; take 'int8', or"
+          "93: metrics.models.int8.model: the column has the name of a model and measures another; take 'int8', or"
           " rename the column")),
         ([("baselines: [base, prompted]", "baselines: [base, merged]")],
-         "83: metrics.baselines.1: no 'merged'; take one of base, prompted, dpo, nf4, int8"),
+         "95: metrics.baselines.1: no 'merged'; take one of base, prompted, dpo, nf4, int8"),
         ([("headline: dpo", "headline: prompted")],
-         "82: metrics.headline: is a baseline; take a column that is compared with them"),
+         "94: metrics.headline: is a baseline; take a column that is compared with them"),
         ([("headline: dpo", "headline: merged")],
-         "82: metrics.headline: no 'merged'; take one of base, prompted, dpo, nf4, int8"),
+         "94: metrics.headline: no 'merged'; take one of base, prompted, dpo, nf4, int8"),
         *(([("    nf4: {model: nf4,", f"    {name}: {{model: nf4,")],
-           f"80: metrics.models.{name}: the name is reserved for a column of the report; take another")
+           f"92: metrics.models.{name}: the name is reserved for a column of the report; take another")
           for name in ("experts", "trivial")),
         # steps that nothing needs, models in a folder of outputs, rankings of replies, parts of one package
         ([("merged:\n", "  more:\n    from: dpo\n" + PARAMS.partition("    from: base\n")[2].partition("\nmerged")[0]
            + "\nmerged:\n")],
-         "65: adapter.more: nothing uses or measures more; add it to metrics.models, or delete the step"),
+         "76: adapter.more: nothing uses or measures more; add it to metrics.models, or delete the step"),
         ([("id: toy,", "id: models/dpo,")],
          "5: models.base.id: is in models/, which stages write and DVC removes; take a folder elsewhere"),
         ([("format: messages}", "format: oasst_trees}")], "13: raw.sources.0.replies: missing; add best or all"),
@@ -458,10 +558,10 @@ def test_all_broken_references_are_reported_at_once(tmp_path: Path) -> None:
     )
     expected = [
         "1: languages.1: 'es' is a duplicate; delete one",
-        "46: adapter.dpo.from: no 'bass'; take one of base, elsewhere",
-        "42: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second",
-        "84: metrics.reference_model: no 'bass'; take one of base, elsewhere, dpo",
-        "83: metrics.baselines.0: no 'bass'; take one of base, prompted, dpo, nf4, int8",
+        "55: adapter.dpo.from: no 'bass'; take one of base, elsewhere",
+        "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second",
+        "96: metrics.reference_model: no 'bass'; take one of base, elsewhere, dpo",
+        "95: metrics.baselines.0: no 'bass'; take one of base, prompted, dpo, nf4, int8",
     ]
     assert message(path) == at(path, "\n".join(expected))
 
@@ -477,18 +577,17 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     path = changed(
         tmp_path,
         ('languages: ["es"]', "languages: 7"),
-        ("  dropout: 0.0", "  dropout: 2"),
-        ("    alpha: 32\n", ""),
+        ("alpha: 32, dropout: 0.0", "dropout: 2"),
         ("  beta: 0.1", "  bata: 0.1"),
         ("  second: {kind: rubric", "  second: {kind: referee"),
     )
     expected = [
         "1: languages: input should be a valid list, got 7",
-        "38: scored.second.kind: input should be 'rubric', got 'referee'",
-        "45: adapter.dpo.alpha: missing; add it",
-        "50: adapter.dpo.dropout: input should be less than or equal to 1, got 2",
-        "45: adapter.dpo.beta: missing; add it",
-        "51: adapter.dpo.bata: unknown parameter; remove it or fix its name",
+        "47: scored.second.kind: input should be 'rubric', got 'referee'",
+        "58: adapter.dpo.weights.alpha: missing; add it",
+        "58: adapter.dpo.weights.dropout: input should be less than or equal to 1, got 2",
+        "54: adapter.dpo.beta: missing; add it",
+        "61: adapter.dpo.bata: unknown parameter; remove it or fix its name",
     ]
     assert message(path) == at(path, "\n".join(expected))
 

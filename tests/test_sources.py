@@ -4,13 +4,14 @@ import json
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from pydantic import TypeAdapter
 
 from mothertongue import sources
 from mothertongue.errors import BadInput
-from mothertongue.params import FileConversations, Format, HubConversations, PackageConversations, Raw
+from mothertongue.params import FileConversations, Format, HubConversations, HubTexts, PackageConversations, Raw, Texts
 from mothertongue.records import RowCounts
 
 VERSION = metadata.version("chatterbot-corpus")
@@ -258,4 +259,106 @@ def test_the_declared_language_of_a_data_set(hub: Path) -> None:
         sources.read_sources(raw, ["es", "it"], hub)
     assert caught.value.message == (
         f"{hub}: row 1: no language, and params.yaml has es, it; add one to the row, or to its source"
+    )
+
+
+def texts(*sources_: dict[str, str]) -> Raw:
+    """Those sources of texts, beside conversations that are not read."""
+    read = TypeAdapter[Any](Texts).validate_python
+    return Raw(sources=[file("mine.jsonl", "messages")], texts=[read(source) for source in sources_])
+
+
+BOOKS = {"source": "file", "id": "books.jsonl"}
+
+
+def test_texts_that_are_dropped_are_counted_by_reason(tmp_path: Path) -> None:
+    """A duplicate is one of any source, and one that is empty or in another language is none."""
+    write(tmp_path / "books.jsonl", [{"text": text} for text in ("uno", " \n", "dos", "uno", " \n")])
+    write(tmp_path / "more.jsonl", [{"text": "dos"}, {"text": "one", "lang": "en"}, {"text": "tres", "author": "x"}])
+    found, counts = sources.read_texts(texts(BOOKS, BOOKS | {"id": "more.jsonl"}), ["es"], tmp_path)
+    assert [(row.text, row.source, row.language) for row in found] == [
+        ("uno", "books.jsonl", "es"), ("dos", "books.jsonl", "es"), ("tres", "more.jsonl", "es")
+    ]  # fmt: skip
+    assert counts == {
+        "books.jsonl (texts)": RowCounts(total=5, kept=2, dropped={"other_language": 0, "empty": 2, "duplicate": 1}),
+        "more.jsonl (texts)": RowCounts(total=3, kept=1, dropped={"other_language": 1, "empty": 0, "duplicate": 1}),
+    }
+
+
+def test_no_source_of_texts_gives_none(tmp_path: Path) -> None:
+    assert sources.read_texts(texts(), ["es"], tmp_path) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("declared", "row", "wanted", "expected"),
+    [
+        (None, {}, ["es"], "es"),
+        (None, {"language": "pt-BR"}, ["es", "pt"], "pt"),
+        (None, {"lang": "pt"}, ["es", "pt"], "pt"),
+        (None, {"language": "es", "lang": "pt"}, ["es", "pt"], "es"),
+        (None, {"language": "fr"}, ["es", "pt"], None),
+        ("pt", {}, ["es", "pt"], "pt"),
+        ("pt", {"language": "es"}, ["es", "pt"], None),
+    ],
+)
+def test_the_language_of_a_text(
+    tmp_path: Path, declared: str | None, row: dict[str, str], wanted: list[str], expected: str | None
+) -> None:
+    write(tmp_path / "books.jsonl", [{"text": "uno"} | row])
+    source = BOOKS | ({"language": declared} if declared else {})
+    found, counts = sources.read_texts(texts(source), wanted, tmp_path)
+    assert [text.language for text in found] == ([expected] if expected else [])
+    assert counts["books.jsonl (texts)"].dropped["other_language"] == (0 if expected else 1)
+
+
+def test_the_same_text_in_two_languages_is_no_duplicate(tmp_path: Path) -> None:
+    write(tmp_path / "books.jsonl", [{"text": "no", "language": code} for code in ("es", "it")])
+    found, _ = sources.read_texts(texts(BOOKS), ["es", "it"], tmp_path)
+    assert [text.language for text in found] == ["es", "it"]
+
+
+def test_one_text_in_fifty_is_held_out_and_none_changes_sides(tmp_path: Path) -> None:
+    write(tmp_path / "books.jsonl", [{"text": f"texto {number}"} for number in range(2000)])
+    found, _ = sources.read_texts(texts(BOOKS), ["es"], tmp_path)
+    held_out = {row.text for row in found if row.split == "validation"}
+    assert {row.split for row in found} == {"train", "validation"}
+    assert 20 <= len(held_out) <= 65
+    write(tmp_path / "books.jsonl", [{"text": f"texto {number}"} for number in range(2999, -1, -1)])
+    more, _ = sources.read_texts(texts(BOOKS), ["es"], tmp_path)
+    assert {row.text for row in more if row.split == "validation"} >= held_out
+    assert not held_out & {row.text for row in more if row.split == "train"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([], "params.yaml: raw.texts: books.jsonl: has no row; add some, or take it out"),
+        ([{"text": "uno", "language": "es"}, {"text": "dos"}],
+         ("{folder}/books.jsonl:2: no language, and params.yaml has es, it; add one to the row, or to its source")),
+        ([{"texto": "uno"}], "{folder}/books.jsonl:1: text: missing; add it"),
+        ([{"text": 7}], "{folder}/books.jsonl:1: text: input should be a valid string, got 7; fix the row"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_of_texts_is_named(tmp_path: Path, rows: list[object], expected: str) -> None:
+    write(tmp_path / "books.jsonl", rows)
+    with pytest.raises(BadInput) as caught:
+        sources.read_texts(texts(BOOKS), ["es", "it"], tmp_path)
+    assert caught.value.message == expected.format(folder=tmp_path)
+
+
+def test_texts_of_a_data_set(hub: Path) -> None:
+    write(hub / "train.jsonl", [{"text": "uno"}, {"text": "dos"}, {"text": ""}])
+    write(hub / "test.jsonl", [{"text": "uno"}, {"text": "tres"}])
+    one = HubTexts(source="hub", id=str(hub), revision=COMMIT, split="train").model_dump(exclude_none=True)
+    found, counts = sources.read_texts(texts(one, one | {"split": "test"}), ["es"], hub)
+    assert [row.text for row in found] == ["uno", "dos", "tres"]
+    assert {name: str(counted) for name, counted in counts.items()} == {
+        f"{hub} train (texts)": "2 of 3 (dropped: empty 1)",
+        f"{hub} test (texts)": "1 of 2 (dropped: duplicate 1)",
+    }
+    with pytest.raises(BadInput) as caught:
+        sources.read_texts(texts(one | {"split": "trian"}), ["es"], hub)
+    assert re.sub(r"\['\w+', '\w+'\]", "[...]", caught.value.message) == (
+        f'params.yaml: raw.texts: {hub} at {COMMIT}: Unknown split "trian". Should be one of [...].;'
+        " correct id, revision or split"
     )

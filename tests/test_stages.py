@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -11,14 +12,15 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from conftest import PARAMS
+from conftest import PARAMS, step_line
 from project import ROOT
 
 from mothertongue import check, languages, sampling, significance
 from mothertongue.chat import Chat
+from mothertongue.errors import BadInput
 from mothertongue.measurements import SampleScore
 from mothertongue.origin import Origin, read_origin
-from mothertongue.records import Answer, Conversation, Pair, Thread, reference_answer
+from mothertongue.records import Answer, Conversation, Pair, Text, Thread, reference_answer
 from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.store import Store
 from mothertongue.verdicts import Verdict
@@ -66,7 +68,7 @@ BAD = [dialogue("Do you speak English?", "Yes, of course I can speak English wit
 
 
 CHAIN = (
-    (raw.main, ("data/sources", "data/raw.jsonl", "metrics/raw.json")),
+    (raw.main, ("data/sources", "data/raw.jsonl", "data/texts.jsonl", "metrics/raw.json")),
     (filtered.main, ("data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")),
     (threads.main, ("data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json")),
 )
@@ -114,10 +116,26 @@ def test_from_sources_to_threads() -> None:
 def test_what_the_stages_print() -> None:
     until_threads()
     assert [run(stage, *arguments).output for stage, arguments in CHAIN] == [
-        "dialogues.jsonl: messages 14 of 14\ndata/raw.jsonl: 6 conversations\n",
+        "dialogues.jsonl: messages 14 of 14\ndata/raw.jsonl: 6 conversations; data/texts.jsonl: 0 texts\n",
         "data/filtered.jsonl: conversations 4 of 6 (dropped: other_language 1, too_short 1)\n",
         "data/threads.jsonl: answers 5 of 5; es test 1, train 3, validation 1\n",
     ]
+
+
+def test_texts_are_read_beside_conversations() -> None:
+    sources_ = "  texts: [{source: file, id: texts.jsonl}]\n\nfiltered:\n"
+    changed = PARAMS.replace("\nfiltered:\n", sources_).replace("from: base", "from: cpt")
+    Path("params.yaml").write_text(changed.replace("adapter:\n", f"adapter:\n{step_line('cpt', 'cpt')}"))
+    lines("data/sources/dialogues.jsonl", GOOD)
+    lines("data/sources/texts.jsonl", [{"text": "Había una vez un gato."}, {"text": " "}])
+    assert run(raw.main, *CHAIN[0][1]).output == (
+        "dialogues.jsonl: messages 10 of 10\ntexts.jsonl (texts): 1 of 2 (dropped: empty 1)\n"
+        "data/raw.jsonl: 4 conversations; data/texts.jsonl: 1 texts\n"
+    )
+    assert [row.text for row in read_rows(Path("data/texts.jsonl"), Text)] == ["Había una vez un gato."]
+    assert read_json("metrics/raw.json")["texts.jsonl (texts)"] == {
+        "total": 2, "kept": 1, "dropped": {"other_language": 0, "empty": 1, "duplicate": 0}
+    }  # fmt: skip
 
 
 ITALIAN = [
@@ -136,7 +154,10 @@ def test_two_languages_from_sources_to_threads() -> None:
     wrong = dialogue("Chi ha aperto la porta?", "L'ha aperta mia sorella stamattina.", language="es")
     lines("data/sources/dialogues.jsonl", [*spanish, *ITALIAN, other, wrong])
     assert [run(stage, *arguments).output for stage, arguments in CHAIN] == [
-        "dialogues.jsonl: messages 18 of 20 (dropped: other_language 2)\ndata/raw.jsonl: 8 conversations\n",
+        (
+            "dialogues.jsonl: messages 18 of 20 (dropped: other_language 2)\n"
+            "data/raw.jsonl: 8 conversations; data/texts.jsonl: 0 texts\n"
+        ),
         "data/filtered.jsonl: conversations 7 of 8 (dropped: other_language 1)\n",
         ("data/threads.jsonl: answers 8 of 8; es test 1, train 3, validation 1; it test 1, train 1, validation 1\n"),
     ]
@@ -151,7 +172,7 @@ def test_two_languages_from_sources_to_threads() -> None:
 def test_a_row_without_a_language_among_several_is_refused() -> None:
     Path("params.yaml").write_text(TWO, encoding="utf-8")
     lines("data/sources/dialogues.jsonl", [*ITALIAN, *GOOD])
-    assert refused(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json") == (
+    assert refused(raw.main, "data/sources", "data/raw.jsonl", "data/texts.jsonl", "metrics/raw.json") == (
         "Error: data/sources/dialogues.jsonl:4: no language, and params.yaml has es, it; add one to the row, or"
         " to its source"
     )
@@ -207,7 +228,7 @@ def test_raw_refuses(form: str, content: bytes, expected: str) -> None:
     before = Path("data/raw.jsonl").read_bytes()
     Path("params.yaml").write_text(PARAMS.replace("format: messages", FORMATS[form]), encoding="utf-8")
     Path("data/sources/dialogues.jsonl").write_bytes(content)
-    printed = refused(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
+    printed = refused(raw.main, "data/sources", "data/raw.jsonl", "data/texts.jsonl", "metrics/raw.json")
     assert printed == f"Error: data/sources/dialogues.jsonl:{expected}"
     assert Path("data/raw.jsonl").read_bytes() == before
 
@@ -245,7 +266,7 @@ def test_a_full_disk(out: str) -> None:
     before = Path(out).read_bytes()
     place = Path(out)
     place.with_name(f".{place.name}.partial").symlink_to("/dev/full")
-    printed = refused(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
+    printed = refused(raw.main, "data/sources", "data/raw.jsonl", "data/texts.jsonl", "metrics/raw.json")
     why = "cannot be written (No space left on device); free some space or fix the folder, and run again"
     assert printed == f"Error: {out}: {why}"
     assert Path(out).read_bytes() == before
@@ -269,7 +290,7 @@ def test_a_mistake_in_another_section_stops_every_stage(old: str, new: str, expe
     Path("params.yaml").write_text(PARAMS.replace(old, new), encoding="utf-8")
     before = Path("data/raw.jsonl").read_bytes()
     for stage, *arguments in (
-        (raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json"),
+        (raw.main, "data/sources", "data/raw.jsonl", "data/texts.jsonl", "metrics/raw.json"),
         (threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json"),
     ):
         assert refused(stage, *arguments) == f"Error: params.yaml:{expected}"
@@ -290,7 +311,7 @@ def test_an_unknown_language() -> None:
 @pytest.mark.parametrize(("count", "split", "threads_"), [(1, "validation", 1), (3, "validation", 4)])
 def test_a_split_without_threads(count: int, split: str, threads_: int) -> None:
     lines("data/sources/dialogues.jsonl", GOOD[:count])
-    run(raw.main, "data/sources", "data/raw.jsonl", "metrics/raw.json")
+    run(raw.main, "data/sources", "data/raw.jsonl", "data/texts.jsonl", "metrics/raw.json")
     run(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")
     assert refused(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json") == (
         f"Error: data/filtered.jsonl: no thread of split {split} in 'es' ({threads_} of {threads_});"
@@ -365,7 +386,11 @@ def test_a_model_in_a_folder(dtype: str) -> None:
 # Verdicts, from a model that gives every answer the same score.
 
 
-def test_scored_in_two_languages(monkeypatch: pytest.MonkeyPatch, chat: Chat) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, chat: Chat) -> list[str]:
+    """The prompts to that model."""
+    prompts: list[str] = []
+
     class Model:
         def __init__(self, folder: Path, engine: str, store: Store) -> None:
             assert (folder, engine, store.path) == (Path("models/base"), "transformers", Path("store/samples.sqlite"))
@@ -373,28 +398,40 @@ def test_scored_in_two_languages(monkeypatch: pytest.MonkeyPatch, chat: Chat) ->
 
         def next_token_logprobs(self, requests: Any, label: str) -> list[list[float]]:
             assert label == "scored rubric"
-            asked.extend(chat.tokenizer.decode(request.prompt) for request in requests)
+            prompts.extend(chat.tokenizer.decode(request.prompt) for request in requests)
             return [[-math.inf] * 3 + [0.0, -math.inf] for _ in requests]
 
-    asked: list[str] = []
     monkeypatch.setattr(sampling, "Model", Model)
     monkeypatch.setenv("MOTHERTONGUE_STORE", "store")
+    return prompts
+
+
+SCORED = (
+    "rubric", "data/threads.jsonl", "data/generated", "models/base", "data/scored/rubric.jsonl",
+    "metrics/scored/rubric.json",
+)  # fmt: skip
+
+
+def given(generator: str, rows: list[Thread]) -> list[Answer]:
+    """An answer to each of those threads, written as the generator's."""
+    answers = [
+        Answer(id=f"{generator}-{row.id}", thread=row.id, generator=generator, index=0, text="No lo sé.", tokens=4,
+               finish="stop")
+        for row in rows
+    ]  # fmt: skip
+    write_rows(Path(f"data/generated/{generator}.jsonl"), answers)
+    return answers
+
+
+def test_scored_in_two_languages(asked: list[str]) -> None:
     Path("params.yaml").write_text(TWO, encoding="utf-8")
     lines("data/sources/dialogues.jsonl", [*(row | {"language": "es"} for row in GOOD), *ITALIAN])
     for stage, arguments in CHAIN:
         assert run(stage, *arguments).exit_code == 0
     rows = read_rows(Path("data/threads.jsonl"), Thread)
     for generator in ("plain", "other"):
-        answers = [
-            Answer(id=f"{generator}-{row.id}", thread=row.id, generator=generator, index=0, text="No lo sé.", tokens=4,
-                   finish="stop")
-            for row in rows
-        ]  # fmt: skip
-        write_rows(Path(f"data/generated/{generator}.jsonl"), answers)
-    result = run(
-        scored.main, "rubric", "data/threads.jsonl", "data/generated", "models/base", "data/scored/rubric.jsonl",
-        "metrics/scored/rubric.json",
-    )  # fmt: skip
+        given(generator, rows)
+    result = run(scored.main, *SCORED)
     assert (result.exit_code, result.output) == (0, "data/scored/rubric.jsonl: scores 24 of 24\n")
     verdicts = read_rows(Path("data/scored/rubric.jsonl"), Verdict)
     assert {row.answer for row in verdicts} == {
@@ -418,6 +455,20 @@ def test_scored_in_two_languages(monkeypatch: pytest.MonkeyPatch, chat: Chat) ->
     assert json.loads(written["accuracy"]["plain"]["figures"]["judge"]["signature"])["languages"] == ["es", "it"]
 
 
+def test_an_expert_is_judged_where_a_generator_answered(asked: list[str]) -> None:
+    """Of five threads, one is answered by both generators, and one by either alone."""
+    until_threads()
+    rows = read_rows(Path("data/threads.jsonl"), Thread)
+    answers = given("plain", rows[:2]) + given("other", rows[1:3])
+    result = run(scored.main, *SCORED)
+    assert (result.exit_code, result.output) == (0, "data/scored/rubric.jsonl: scores 7 of 7\n")
+    verdicts = read_rows(Path("data/scored/rubric.jsonl"), Verdict)
+    assert sorted(row.answer for row in verdicts) == sorted(
+        [*(row.id for row in answers), *(reference_answer(row).id for row in rows[:3])]
+    )
+    assert len(asked) == 7
+
+
 # Pairs, from what generators and judges wrote.
 
 PAIRS = ("data/threads.jsonl", "data/generated", "data/scored", "data/pairs.jsonl", "metrics/pairs.json")
@@ -434,12 +485,7 @@ def judged(workplace: Path) -> list[Thread]:
         for row in rows
     ]  # fmt: skip
     for generator in ("plain", "other"):
-        answers = [
-            {"id": f"{generator}-{row.id}", "thread": row.id, "generator": generator, "index": 0,
-             "text": "No lo sé.", "tokens": 4, "finish": "stop"}
-            for row in rows
-        ]  # fmt: skip
-        lines(f"data/generated/{generator}.jsonl", answers)
+        given(generator, rows)
     for place, row in enumerate(rows):
         outcome = "score" if place else "unparsed"
         verdicts.append(
@@ -562,7 +608,7 @@ def test_a_name_that_is_not_in_params(stage: click.Command, arguments: str, expe
          "data/generated/other.jsonl", "out.jsonl out.json"),
         (adapter.main, "dpo models/base data/pairs.jsonl out out.json curves", "data/pairs.jsonl",
          "out out.json curves"),
-        (merged.main, "dpo models/base models/adapter data/pairs.jsonl out out.json", "data/pairs.jsonl",
+        (merged.main, "dpo models/base models/adapter data/threads.jsonl out out.json", "data/threads.jsonl",
          "out out.json"),
         (metrics.main, "base models/base models/base data out", "data/pairs.jsonl", "out"),
         (metrics.main, "base models/base models/base data out", "data/threads.jsonl", "out"),
@@ -590,6 +636,18 @@ def test_a_bad_row_stops_a_stage_before_its_model_is_read(
         f"Error: {bad}:{number}: id: input should be a valid string, got 7; fix the row"
     )
     assert {Path(out).read_text() for out in outs.split()} == {"previous"}
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_training_hides_all_gpus_but_the_first_before_it_looks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_: Any) -> None:
+        raise BadInput(f"sees {os.environ['CUDA_VISIBLE_DEVICES']}")
+
+    assert run(pairs.main, *PAIRS).exit_code == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setattr(sampling, "Model", look)
+    arguments = ("dpo", "models/base", "data/pairs.jsonl", "out", "out.json", "curves")
+    assert refused(adapter.main, *arguments) == "Error: sees 2"
 
 
 REPORT = ("data/threads.jsonl", "measured", "scored", "seeds.json", "experiments.json", "out.json", "out.md")
@@ -650,7 +708,7 @@ def test_openassistant_from_raw_to_threads(name: str, form: str, language: str, 
     changed = PARAMS.replace("id: dialogues.jsonl, format: messages", f"id: {name}, {FORMATS[form]}")
     changed = changed.replace('"es"', f'"{language}"').replace("max_words: 30", "max_words: 400")
     Path("params.yaml").write_text(changed, encoding="utf-8")
-    run(raw.main, str(SHARED), "data/raw.jsonl", "metrics/raw.json")
+    run(raw.main, str(SHARED), "data/raw.jsonl", "data/texts.jsonl", "metrics/raw.json")
     run(filtered.main, "data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json")
     result = run(threads.main, "data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json")
     assert result.exit_code == 0, result.output

@@ -129,10 +129,30 @@ def write_params(path: Path, base: Path) -> None:
     values["models"]["base"] = {"source": "folder", "id": str(base), "dtype": values["models"]["base"]["dtype"]}
     values["raw"]["sources"] = [{"source": "file", "id": "toy.jsonl", "format": "messages"}]
     values["filtered"]["min_words"] = 1
-    for generator in values["generated"].values():
-        generator["max_tokens"] = 8
+    # From the base, so that another conversation, which changes all later steps, asks for its own answers only.
+    common = {
+        "model": "base",
+        "engine": "vllm",
+        "train_share": 1.0,
+        "n": 1,
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "max_tokens": 8,
+    }
+    values["generated"] = {"plain": common | {"system_prompt": False}, "guided": common | {"system_prompt": True}}
     values["scored"]["rubric"]["min_label_mass"] = 0.0
-    values["pairs"]["max_cut_rejected"] = 1.0
+    values["pairs"] = {
+        "rules": [
+            {"name": "over_plain", "chosen": "reference", "rejected": "plain", "judge": "assumption", "min_margin": 0},
+            {"name": "over_guided", "chosen": "reference", "rejected": "guided", "judge": "rubric", "min_margin": 0.1},
+        ],
+        "max_cut_rejected": 1.0,
+    }
+    # The toy's answers are random, whatever it learns.
+    limits = {"prompts": 2, "tokens": 8, "min_right_language": 0.0, "max_repetition": 1.0, "min_length": 0.0}
+    for step in values["adapter"].values():
+        step["health"] |= limits
+        step["checkpoint"] = 1
     values["metrics"] |= {"answer_tokens": 8, "translation_tokens": 8}
     yaml.dump(values, path)
 

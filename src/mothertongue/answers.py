@@ -4,14 +4,19 @@ from collections.abc import Sequence
 
 from mothertongue import prompts
 from mothertongue.params import Generator
-from mothertongue.records import Answer, Message, Thread, row_id
+from mothertongue.records import Answer, Message, Thread, row_id, unit_hash
 from mothertongue.sampling import Generation, Model, derive_seed
 
 
 def generate_answers(threads: Sequence[Thread], name: str, params: Generator, seed: int, model: Model) -> list[Answer]:
-    """`params.n` answers of one generator to every thread."""
-    asked = [(thread, index) for thread in threads for index in range(params.n)]
-    encoded = {thread.id: model.chat.encode_prompt(_conversation(thread, params)) for thread in threads}
+    """`params.n` answers of one generator to every held-out thread, and to `params.train_share` of the others.
+
+    These are drawn by their ids: the same ones for every generator with the same share, and all of them are among those
+    of a larger share.
+    """
+    chosen = [row for row in threads if row.split != "train" or unit_hash(row.id) < params.train_share]
+    asked = [(thread, index) for thread in chosen for index in range(params.n)]
+    encoded = {thread.id: model.chat.encode_prompt(_conversation(thread, params)) for thread in chosen}
     requests = [
         Generation(
             prompt=encoded[thread.id],

@@ -1,4 +1,4 @@
-"""A model and a LoRA adapter merged into one model. The module of PEFT's merge."""
+"""What a step learned, merged into the model that it started from. The module of PEFT's merge."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,50 +8,81 @@ from mothertongue import weights
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import new_folder, read_json_object
-from mothertongue.origin import Origin, read_origin, write_origin
-from mothertongue.params import Merged
-from mothertongue.records import Pair
+from mothertongue.origin import Origin, digest_weights, read_origin, write_origin
+from mothertongue.params import Dtype, Merged
+from mothertongue.records import Thread
 
-PROBES = 32  # held-out pairs on which the stored model is compared with its parts
+PROBES = 32  # held-out answers on which the stored model is compared with its parts
+Ids = tuple[int, ...]
 
 
-def merge(start: Path, adapter: Path, out: Path, params: Merged, pairs: Sequence[Pair], name: str) -> dict[str, float]:
+def merge(
+    start: Path, adapter: Path, out: Path, params: Merged, threads: Sequence[Thread], name: str
+) -> dict[str, Any]:
     """Merge an adapter into a full-precision model, store it, and measure how far it is from its parts.
 
-    The difference is that of a token's log-probability, in nats, between the model with its adapter in float32 and the
-    folder as stored, computed in float32, on the chosen sides of held-out pairs. Raises BadInput when the largest is
-    over `params.max_difference`, or the adapter was trained with another chat template; nothing is written then.
+    Where a step trained all weights, `adapter` holds a whole model, which is stored. The difference is that of a
+    token's log-probability, in nats, on experts' answers to held-out threads: once computed in float32, and once in the
+    dtype that the model computes in. Raises BadInput when the largest is over its limit, or the adapter was trained on
+    another model or with another chat template; nothing is written then.
     """
-    probes = _select_probes(pairs, start, adapter)
+    probes = _select_probes(threads, start, adapter)
     import torch
+
+    served = read_origin(start).dtype
+    with new_folder(out) as folder:
+        dtypes = dict.fromkeys(("float32", served))  # one, where it computes in float32
+        before = {dtype: _measure(_load_parts(start, adapter, dtype), probes) for dtype in dtypes}
+        parts: Any = _load_parts(start, adapter, "float32")
+        merged: Any = parts.merge_and_unload(safe_merge=True) if hasattr(parts, "merge_and_unload") else parts
+        weights.save_model(merged.to(getattr(torch, params.dtype)), start, folder)
+        write_origin(folder, Origin(source="adapter", id=name, revision=None, dtype=served))
+        del parts, merged
+        limits = {"bfloat16": params.max_served_difference, "float32": params.max_difference}
+        report: dict[str, Any] = {}
+        for dtype, was in before.items():
+            gaps = (_measure(weights.load_model(folder, dtype), probes) - was).abs()
+            largest = float(gaps.max())
+            report |= {dtype: {"largest_difference": largest, "mean_difference": float(gaps.mean())}}
+            if not largest <= limits[dtype]:  # so that NaN is refused, too
+                limit = "max_difference" if dtype == "float32" else "max_served_difference"
+                raise BadInput(
+                    f"{out}: merged and adapter differ by {largest:.3g} nats in a token's log-probability, computed in"
+                    f" {dtype}, over merged.{limit} {limits[dtype]:g}; store it as float32 or raise the limit"
+                )
+    return {**report, "tokens": len(gaps)}
+
+
+def _load_parts(start: Path, adapter: Path, dtype: Dtype) -> Any:
+    """The start with its adapter, or the whole model of a step that trained all weights."""
+    if not (adapter / "adapter_config.json").exists():
+        return weights.load_model(adapter, dtype)
     from peft import PeftModel
 
-    adapted: Any = PeftModel.from_pretrained(weights.load_float32(start), str(adapter)).eval()
-    with new_folder(out) as folder:
-        before = [weights.token_log_probabilities(adapted, *probe) for probe in probes]
-        merged: Any = adapted.merge_and_unload(safe_merge=True)
-        weights.save_model(merged.to(getattr(torch, params.dtype)), start, folder)
-        write_origin(folder, Origin(source="adapter", id=name, revision=None, dtype=read_origin(start).dtype))
-        del adapted, merged
-        stored = weights.load_float32(folder)
-        after = [weights.token_log_probabilities(stored, *probe) for probe in probes]
-        gaps = torch.cat([(now - was).abs() for now, was in zip(after, before, strict=True)])
-        largest = float(gaps.max())
-        if not largest <= params.max_difference:  # so that NaN is refused, too
-            raise BadInput(
-                f"{out}: merged and adapter differ by {largest:.3g} nats in a token's log-probability, over"
-                f" merged.max_difference {params.max_difference:g}; store it as float32 or raise the limit"
-            )
-    return {"largest_difference": largest, "mean_difference": float(gaps.mean()), "tokens": len(gaps)}
+    return PeftModel.from_pretrained(weights.load_model(start, dtype), str(adapter)).eval()
 
 
-def _select_probes(pairs: Sequence[Pair], start: Path, adapter: Path) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Token ids of prompt and chosen side. Raises BadInput when the adapter was trained with another rendering."""
+def _measure(model: Any, probes: Sequence[tuple[Ids, Ids]]) -> Any:
+    """Log-probabilities of all tokens of the probes' answers, in one tensor."""
+    import torch
+
+    return torch.cat([weights.token_log_probabilities(model, *probe) for probe in probes])
+
+
+def _select_probes(threads: Sequence[Thread], start: Path, adapter: Path) -> list[tuple[Ids, Ids]]:
+    """Token ids of held-out prompts and experts' answers. Raises BadInput when the adapter is not one of `start`."""
     chat = Chat(start)
-    trained = read_json_object(adapter / "chat.json", "run the stage that makes it").get("digest")
-    if trained != chat.digest:
+    trained = read_json_object(adapter / "start.json", "run the stage that makes it")
+    if trained.get("chat") != chat.digest:
         raise BadInput(
-            f"{adapter}: trained with chat template {trained}, but {start} has {chat.digest}; train the adapter again"
+            f"{adapter}: trained with chat template {trained.get('chat')}, but {start} has {chat.digest}; train the"
+            " adapter again"
         )
-    held_out = [pair for pair in pairs if pair.split != "train"] or list(pairs)
-    return [chat.encode_answer(pair.prompt, pair.sides[0][0]) for pair in held_out[:PROBES]]
+    if trained.get("weights") != (there := digest_weights(start)):
+        raise BadInput(
+            f"{adapter}: trained on weights {trained.get('weights')}, but {start} has {there}; train the adapter again"
+        )
+    if read_json_object(start / "config.json").get("quantization_config"):
+        raise BadInput(f"{start}: is quantised, and no adapter can be merged into it; merge it into the original")
+    held_out = [thread for thread in threads if thread.split != "train"] or list(threads)
+    return [chat.encode_answer(thread.prompt, thread.reference) for thread in held_out[:PROBES]]

@@ -1,8 +1,10 @@
-"""Where a model folder came from, and what it computes in; each stage that makes a model writes it there."""
+"""Where a model folder came from, what it computes in, and a digest of its weights."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
+from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
 from mothertongue.params import Dtype
 from mothertongue.rows import Row, parse, write_json
@@ -27,3 +29,16 @@ def write_origin(folder: Path, origin: Origin) -> None:
 def read_origin(folder: Path) -> Origin:
     """Read folder/origin.json. Raises BadInput where there is none: no stage of the chain made that folder."""
     return parse(Origin, read_json_object(folder / FILE, "run the stage that makes this model"), str(folder / FILE))
+
+
+def digest_weights(folder: Path) -> str:
+    """SHA-256 over the names and bytes of weights and model configuration, 16 hex digits."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise BadInput(f"{folder}: no *.safetensors file; convert the weights to safetensors first")
+    whole = hashlib.sha256()
+    for path in (*weights, folder / "config.json", folder / "generation_config.json"):
+        if path.exists():
+            with path.open("rb") as file:
+                whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -40,6 +40,13 @@ def _check_relative(path: str) -> str:
         # DVC tracks data/sources, and a file has one name there.
         raise PydanticCustomError("inside", "input should be the path of a file, relative to data/sources")
     return path
+
+
+def _check_targets(found: object) -> object:
+    names = found if isinstance(found, list) else []
+    if found != "all-linear" and not (names and all(isinstance(name, str) for name in names)):
+        raise PydanticCustomError("targets", "input should be all-linear, or a list of names of layers")
+    return found
 
 
 Id = Annotated[str, AfterValidator(_check_printable)]
@@ -126,13 +133,30 @@ class FileConversations(Section):
     language: Language | None = None  # as for the hub
 
 
+class HubTexts(Hub):
+    """Texts to pre-train on: rows of a split of a data set on the hub, each with a field `text`."""
+
+    split: str
+    language: Language | None = None  # as for conversations
+
+
+class FileTexts(Section):
+    """Texts to pre-train on: a JSONL file in data/sources/, each row with a field `text`."""
+
+    source: Literal["file"]
+    id: Annotated[Id, AfterValidator(_check_relative)]
+    language: Language | None = None  # as for conversations
+
+
+Texts = Annotated[HubTexts | FileTexts, Field(discriminator="source")]
 Conversations = Annotated[PackageConversations | HubConversations | FileConversations, Field(discriminator="source")]
 
 
 class Raw(Section):
-    """Where conversations come from."""
+    """Where conversations come from, and texts where a step pre-trains on them."""
 
     sources: Annotated[list[Conversations], Field(min_length=1)]
+    texts: list[Texts] = []
 
 
 class Filtered(Section):
@@ -152,11 +176,12 @@ class Threads(Section):
 
 
 class Generator(Section):
-    """A model and sampling parameters that answer every thread."""
+    """A model and sampling parameters that answer threads."""
 
     model: Name  # of section `models`
     engine: Engine
     system_prompt: bool  # put prompts/system_prompt before the conversation
+    train_share: Annotated[float, Field(gt=0, le=1)]  # of the training threads; held-out ones are all answered
     n: Annotated[int, Field(ge=1)]  # answers to each thread
     temperature: Annotated[float, Field(ge=0)]
     top_p: Annotated[float, Field(gt=0, le=1)]
@@ -194,34 +219,127 @@ class Pairs(Section):
     max_cut_rejected: Share  # share of a rule's rejected sides cut at max_tokens, above which no pairs are written
 
 
-class Step(Section):
-    """A training step: a LoRA adapter, trained with DPO on top of a model."""
+class LowRank(Section):
+    """LoRA (Hu et al. 2021): low-rank matrices beside linear layers, the only weights that are trained."""
 
-    start: Annotated[Name, Field(alias="from")]  # a fetched model, or the step before
-    method: Literal["dpo"]
-    data: Literal["pairs"]  # the file in data/ to train on
-    seed: Annotated[int, Field(ge=0, lt=2**32)]  # of the weights to start from, and of the order of the pairs
+    kind: Literal["lora", "qlora"]  # qlora: beside layers quantised to nf4 (Dettmers et al. 2023), to save memory
     rank: Annotated[int, Field(ge=1)]
     alpha: Annotated[float, Field(gt=0)]
     dropout: Share
-    beta: Annotated[float, Field(gt=0)]
-    sft_weight: Annotated[float, Field(ge=0)]  # weight of the negative log-likelihood of the chosen side
+    targets: Annotated[list[str] | Literal["all-linear"], BeforeValidator(_check_targets)]  # names of layers
+    rslora: bool  # scale by alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023)
+    dora: bool  # train the length of each column of weights, too (Liu et al. 2024)
+
+
+class AllWeights(Section):
+    """All weights are trained, in float32."""
+
+    kind: Literal["full"]
+
+
+class Health(Section):
+    """Limits on answers to the first held-out prompts during training; it stops where one is passed."""
+
+    prompts: Annotated[int, Field(ge=0)]  # how many; 0 for none
+    tokens: Annotated[int, Field(ge=1)]  # of an answer, at most
+    min_right_language: Share  # share of answers in the language, where the start had more
+    max_repetition: Share  # share of word trigrams that occurred before in the answer, where the start had less
+    min_length: Share  # words of the answers, divided by those of the experts' answers cut likewise
+
+
+class PreferenceHealth(Health):
+    """Limits on held-out pairs as well."""
+
+    max_accuracy_gap: Share  # reward accuracy of training less that of the held-out pairs
+    max_chosen_drop: Annotated[float, Field(gt=0)]  # nats a token that held-out chosen sides may become less likely
+
+
+class Training(Section):
+    """What all training steps have."""
+
+    start: Annotated[Name, Field(alias="from")]  # a fetched model, or the step before
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # of the weights to start from, and of the order of the rows
+    weights: Annotated[LowRank | AllWeights, Field(discriminator="kind")]
     learning_rate: Annotated[float, Field(gt=0)]
     scheduler: Literal["linear", "cosine", "constant"]
-    warmup: Share  # share of all steps
+    warmup: Share  # share of all updates
     epochs: Annotated[float, Field(gt=0)]
-    batch: Annotated[int, Field(ge=1)]
-    accumulation: Annotated[int, Field(ge=1)]
-    max_length: Annotated[int, Field(ge=2)]  # tokens of prompt and answer together
-    max_left_out: Share  # share of pairs longer than that, above which training does not start
-    evaluations: Annotated[int, Field(ge=1)]  # times the validation pairs are measured
+    batch: Annotated[int, Field(ge=1)]  # rows at once
+    accumulation: Annotated[int, Field(ge=1)]  # batches of an update
+    max_length: Annotated[int, Field(ge=2)]  # tokens of a row
+    evaluations: Annotated[int, Field(ge=1)]  # times that validation is measured during training
+    checkpoint: Annotated[int, Field(ge=1)]  # updates from one checkpoint to the next
+
+
+class CPT(Training):
+    """Continual pre-training on text, which is cut into rows of `max_length` tokens."""
+
+    method: Literal["cpt"]
+    data: Literal["texts"]
+
+
+class SFT(Training):
+    """Supervised fine-tuning: likelihood of the experts' answers, whole conversations packed into rows."""
+
+    method: Literal["sft"]
+    data: Literal["threads"]
+    max_left_out: Share  # share of conversations longer than max_length, above which training does not start
+    health: Health
+
+
+class Preference(Training):
+    """What all methods on pairs have."""
+
+    data: Literal["pairs"]
+    max_left_out: Share  # share of pairs longer than max_length, above which training does not start
+    beta: Annotated[float, Field(gt=0)]
+    health: PreferenceHealth
+
+
+Loss = Literal["sigmoid", "ipo", "hinge", "robust", "apo_zero", "sigmoid_norm", "sft"]
+
+
+class DPO(Preference):
+    """Direct preference optimisation (Rafailov et al. 2023)."""
+
+    method: Literal["dpo"]
+    # Weight of each loss; sft is the negative log-likelihood of the chosen side (RPO, Pang et al. 2024), and
+    # sigmoid_norm the loss of DPO with log-probabilities per token.
+    losses: Annotated[dict[Loss, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)]  # of `robust`: share of pairs with exchanged sides
+
+
+class KTO(Preference):
+    """Kahneman-Tversky optimisation (Ethayarajh et al. 2024): each side by itself is good or bad."""
+
+    method: Literal["kto"]
+    batch: Annotated[int, Field(ge=4)]  # the answers of a batch, of two prompts at least, estimate the divergence
+    desirable_weight: Annotated[float, Field(gt=0)]
+    undesirable_weight: Annotated[float, Field(gt=0)]
+
+
+class ORPO(Preference):
+    """Odds ratio preference optimisation (Hong et al. 2024): likelihood of the chosen side and odds, no reference."""
+
+    method: Literal["orpo"]
+
+
+class SimPO(Preference):
+    """Simple preference optimisation (Meng et al. 2024): log-probabilities per token with a margin, no reference."""
+
+    method: Literal["simpo"]
+    gamma: Annotated[float, Field(ge=0)]  # the margin
+
+
+Step = Annotated[CPT | SFT | DPO | KTO | ORPO | SimPO, Field(discriminator="method")]
 
 
 class Merged(Section):
     """How merged models are stored, and how far one may be from the model and the adapter that it is made of."""
 
     dtype: Dtype
-    max_difference: Annotated[float, Field(gt=0)]  # nats, of any token's log-probability
+    max_difference: Annotated[float, Field(gt=0)]  # nats, of any token's log-probability, computed in float32
+    max_served_difference: Annotated[float, Field(gt=0)]  # the same, computed in the model's own dtype
 
 
 class Level(Section):

@@ -41,6 +41,16 @@ class Thread(Row):
     reference: str
 
 
+class Text(Row):
+    """A text to pre-train on; those of split `validation` are for the curve of the loss only."""
+
+    id: str
+    source: str
+    language: str
+    split: Literal["train", "validation"]
+    text: str
+
+
 class Answer(Row):
     """One answer of one generator to one thread; `index` counts samples from 0, `tokens` includes the eos token."""
 
@@ -101,6 +111,11 @@ class RowCounts(Row):
 def row_id(*parts: object) -> str:
     """A stable id: the first 16 hex digits of the SHA-256 of the parts as JSON."""
     return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def unit_hash(text: str) -> float:
+    """A uniform number from 0 to 1 that depends on the text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def reference_answer(thread: Thread) -> Answer:

@@ -1,7 +1,7 @@
 """References between the sections of params.yaml: each name exists, means one thing, and can be used where it is."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mothertongue import languages
@@ -20,12 +20,13 @@ from mothertongue.params import (
 RANKS = {"best", "worst"}  # instead of a generator, in the rules of pairs
 SIDES = {"reference", *RANKS}
 REFERENCES = {"experts", "trivial"}  # columns of the report that are no model
+SAMPLED = ("generated", "scored", "quantized")  # sections whose entries take a model
 FOLDER = "adapter"  # models/adapter is the folder of all adapters
 
 
 def find_problems(params: Params) -> list[Problem]:
     """Every broken reference and every name with two meanings; empty where there is none."""
-    checks = (_languages, _sources, _models, _generators, _judges, _rules, _columns)
+    checks = (_languages, _sources, _texts, _models, _steps, _generators, _judges, _rules, _columns)
     return [problem for check in checks for problem in check(params)]
 
 
@@ -57,6 +58,18 @@ def _sources(params: Params) -> Iterator[Problem]:
             if missing:
                 names = ", ".join(languages.NAMES[code] for code in missing)
                 yield where, f"{source.id} has no {names}; set its language to one that it has, or take another source"
+
+
+def _texts(params: Params) -> Iterator[Problem]:
+    for number, source in enumerate(params.raw.texts):
+        where = ("raw", "texts", number)
+        if source.language is not None and source.language not in params.languages:
+            yield (*where, "language"), _unknown(source.language, params.languages)
+        if any(
+            (s.id, getattr(s, "split", None)) == (source.id, getattr(source, "split", None))
+            for s in params.raw.texts[:number]
+        ):
+            yield where, "duplicate of an earlier source; delete one"
 
 
 def _overlap(one: Conversations, other: Conversations) -> bool:
@@ -95,7 +108,8 @@ def _models(params: Params) -> Iterator[Problem]:
             yield ("models", name, "id"), "is in models/, which stages write and DVC removes; take a folder elsewhere"
     full = [*params.models, *params.adapter]
     measured = {column.model for column in params.metrics.models.values()}
-    used = {step.start for step in params.adapter.values()} | {level.model for level in params.quantized.values()}
+    used = {step.start for step in params.adapter.values()}
+    used |= {entry.model for section in SAMPLED for entry in getattr(params, section).values()}
     for name, level in params.quantized.items():
         if level.model not in full:
             yield ("quantized", name, "model"), _unknown(level.model, full)
@@ -106,12 +120,25 @@ def _models(params: Params) -> Iterator[Problem]:
             yield ("adapter", name), f"nothing uses or measures {name}; add it to metrics.models, or delete the step"
 
 
+def _steps(params: Params) -> Iterator[Problem]:
+    for name, step in params.adapter.items():
+        where = ("adapter", name)
+        if step.method == "cpt" and not params.raw.texts:
+            yield (*where, "data"), "raw.texts has no source; add one, or delete the step"
+        if step.method == "dpo" and step.label_smoothing and "robust" not in step.losses:
+            yield (*where, "label_smoothing"), "only the loss robust has it; make it 0, or add that loss"
+        if step.method == "dpo" and set(step.losses) == {"sft"}:
+            yield (*where, "losses"), "sft alone is no preference loss; add one, or take method sft"
+    if params.raw.texts and not any(step.method == "cpt" for step in params.adapter.values()):
+        yield ("raw", "texts"), "no step of method cpt trains on texts; add one, or delete the sources"
+
+
 def _generators(params: Params) -> Iterator[Problem]:
     for name, entry in params.generated.items():
         if name in SIDES:
             yield ("generated", name), "the name is reserved for the rules in pairs; take another"
-        if entry.model not in params.models:
-            yield ("generated", name, "model"), _not_fetched(entry.model, params)
+        if entry.model not in (known := _before_pairs(params)):
+            yield ("generated", name, "model"), _not_before_pairs(entry.model, known, params)
         if entry.temperature == 0 and entry.n > 1:
             what = f"at temperature 0 all {entry.n} samples are equal; make it 1, or raise temperature"
             yield ("generated", name, "n"), what
@@ -121,8 +148,8 @@ def _judges(params: Params) -> Iterator[Problem]:
     for name, entry in params.scored.items():
         if name == ASSUMPTION:
             yield ("scored", name), "the name is reserved for the rules in pairs; take another"
-        if entry.model not in params.models:
-            yield ("scored", name, "model"), _not_fetched(entry.model, params)
+        if entry.model not in (known := _before_pairs(params)):
+            yield ("scored", name, "model"), _not_before_pairs(entry.model, known, params)
 
 
 def _rules(params: Params) -> Iterator[Problem]:
@@ -198,10 +225,19 @@ def _columns(params: Params) -> Iterator[Problem]:
         yield ("metrics", "reference_model"), "is the headline's model, whose rewards would all be 0; take its start"
 
 
-def _not_fetched(name: str, params: Params) -> str:
+def _before_pairs(params: Params) -> list[str]:
+    """The models that can answer and judge: fetched ones, and steps trained on no pairs, all steps before included."""
+    found = list(params.models)
+    for name, step in params.adapter.items():
+        if step.data != "pairs" and step.start in found:
+            found.append(name)
+    return found
+
+
+def _not_before_pairs(name: str, known: Sequence[str], params: Params) -> str:
     if name in params.adapter or name in params.quantized:
-        return f"{name!r} is trained on what this makes; take one of {', '.join(params.models)}"
-    return _unknown(name, params.models)
+        return f"{name!r} is made from the pairs that this makes; take one of {', '.join(known)}"
+    return _unknown(name, known)
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -1,8 +1,12 @@
-"""Conversations from packages, the Hugging Face hub and files: the one module that knows where they are stored."""
+"""Conversations and texts from packages, the Hugging Face hub and files: the one module that knows their places."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict
 
 from mothertongue import languages, packages
 from mothertongue.conversations import (
@@ -14,9 +18,20 @@ from mothertongue.conversations import (
     row_language,
 )
 from mothertongue.errors import BadInput
-from mothertongue.params import Conversations, FileConversations, HubConversations, PackageConversations, Raw
-from mothertongue.records import Conversation, RowCounts
-from mothertongue.rows import read_objects
+from mothertongue.params import (
+    Conversations,
+    FileConversations,
+    FileTexts,
+    HubConversations,
+    HubTexts,
+    PackageConversations,
+    Raw,
+    Texts,
+)
+from mothertongue.records import Conversation, RowCounts, Text, row_id
+from mothertongue.rows import Row, parse, read_objects
+
+TEXTS_HELD_OUT = 50  # one text of so many is in split validation, drawn by its id
 
 
 def read_sources(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list[Conversation], dict[str, RowCounts]]:
@@ -37,13 +52,61 @@ def read_sources(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list
     return conversations, counts
 
 
-def _name(source: Conversations) -> str:
+class _Text(Row):
+    """A row of a source of texts, which may have other fields as well."""
+
+    model_config = ConfigDict(extra="ignore")
+    text: str
+    language: str | None = None
+    lang: str | None = None
+
+
+def read_texts(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list[Text], dict[str, RowCounts]]:
+    """Texts of all sources in the wanted languages, and for each source its number of rows, kept and dropped.
+
+    Texts without a visible character and exact duplicates are dropped.
+    """
+    texts: dict[str, Text] = {}
+    counts: dict[str, RowCounts] = {}
+    for source in params.texts:
+        dropped = Counter(other_language=0, empty=0, duplicate=0)
+        total = 0
+        for where, found in _text_rows(source, folder):
+            row, total = parse(_Text, found, where), total + 1
+            language = row_language(row.language or row.lang, where, source.language, wanted)
+            identity = row_id(language, row.text)
+            if language is None:
+                dropped["other_language"] += 1
+            elif not row.text.strip():
+                dropped["empty"] += 1
+            elif identity in texts:
+                dropped["duplicate"] += 1
+            else:
+                split: Literal["train", "validation"] = (
+                    "validation" if int(identity, 16) % TEXTS_HELD_OUT == 0 else "train"
+                )
+                texts[identity] = Text(id=identity, source=source.id, language=language, split=split, text=row.text)
+        name = _name(source)
+        if not total:
+            raise BadInput(f"params.yaml: raw.texts: {name}: has no row; add some, or take it out")
+        counts[f"{name} (texts)"] = RowCounts(total=total, kept=total - dropped.total(), dropped=dict(dropped))
+    return list(texts.values()), counts
+
+
+def _text_rows(source: Texts, folder: Path) -> Numbered:
+    if isinstance(source, HubTexts):
+        return _hub(source, "raw.texts")
+    path = folder / source.id
+    return ((f"{path}:{number}", row) for number, row in read_objects(path))
+
+
+def _name(source: Conversations | Texts) -> str:
     match source:
         case PackageConversations():
             return f"{source.id} {source.language}" if source.language else source.id
-        case HubConversations():
+        case HubConversations() | HubTexts():
             return f"{source.id} {source.split}"
-        case FileConversations():
+        case FileConversations() | FileTexts():
             return source.id
 
 
@@ -53,7 +116,7 @@ def _read(source: Conversations, wanted: Sequence[str], folder: Path) -> tuple[l
             codes = [source.language] if source.language else wanted
             return from_exchanges(source.id, (row for code in codes for row in _corpus(source, code)))
         case HubConversations():
-            return _parse(source, _hub(source), wanted)
+            return _parse(source, _hub(source, "raw.sources"), wanted)
         case FileConversations():
             path = folder / source.id
             rows = ((f"{path}:{number}", row) for number, row in read_objects(path))
@@ -83,14 +146,14 @@ def _corpus(source: PackageConversations, language: str) -> Iterator[tuple[str, 
             yield language, row
 
 
-def _hub(source: HubConversations) -> Numbered:
+def _hub(source: HubConversations | HubTexts, section: str) -> Numbered:
     from datasets import load_dataset
 
     try:
         rows = load_dataset(source.id, revision=source.revision, split=source.split)
     except (OSError, ValueError) as error:
         raise BadInput(
-            f"params.yaml: raw.sources: {source.id} at {source.revision}: {' '.join(str(error).split())};"
+            f"params.yaml: {section}: {source.id} at {source.revision}: {' '.join(str(error).split())};"
             " correct id, revision or split"
         ) from error
     return ((f"{source.id}: row {number}", row) for number, row in enumerate(rows, start=1))

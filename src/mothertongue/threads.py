@@ -1,13 +1,12 @@
 """One row per assistant turn, and its split: a question is in one split only."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from mothertongue import languages
 from mothertongue.params import Threads
-from mothertongue.records import Conversation, RowCounts, Split, Thread, row_id
+from mothertongue.records import Conversation, RowCounts, Split, Thread, row_id, unit_hash
 
 SPLITS: tuple[Split, ...] = ("test", "validation", "train")  # a text that is in one is in no later one
 
@@ -95,7 +94,7 @@ R = TypeVar("R", bound=Identified)
 def select_split(rows: Sequence[R], params: Threads, split: Split) -> list[R]:
     """The rows of a suite that belong to one held-out split, drawn by their ids in the proportions of the threads."""
     validation = params.validation / (params.validation + params.test)
-    sides = (("validation" if _unit_hash(row.id) < validation else "test", row) for row in rows)
+    sides = (("validation" if unit_hash(row.id) < validation else "test", row) for row in rows)
     return [row for side, row in sides if side == split]
 
 
@@ -105,7 +104,7 @@ def assign_split(row: Conversation, params: Threads) -> Split:
     The same question in another conversation, or in another branch of a tree, is in the same split; adding a
     conversation moves no other one.
     """
-    place = _unit_hash(opening_words(row))
+    place = unit_hash(opening_words(row))
     if place < params.test:
         return "test"
     return "validation" if place < params.test + params.validation else "train"
@@ -116,8 +115,3 @@ def opening_words(row: Conversation) -> str:
     a conversation without a user message."""
     text = next((m.content for m in row.messages if m.role == "user"), row.id)
     return " ".join(languages.split_words(text)) or text
-
-
-def _unit_hash(text: str) -> float:
-    """A uniform number from 0 to 1 that depends on the text alone."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64

@@ -4,14 +4,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mothertongue.params import Dtype
 
-def load_float32(folder: Path) -> Any:
-    """A causal language model with its weights in float32."""
+
+def load_model(folder: Path, dtype: Dtype) -> Any:
+    """A causal language model with its weights in a dtype."""
     import torch
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
     ).eval()
 
 
@@ -22,6 +24,11 @@ def save_model(model: Any, source: Path, folder: Path) -> None:
     model.generation_config = GenerationConfig()  # transformers reads some settings that it refuses to write
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink()
+    copy_other_files(source, folder)
+
+
+def copy_other_files(source: Path, folder: Path) -> None:
+    """Copy what a model folder has beside weights and configuration, such as the tokenizer."""
     for path in source.iterdir():
         if path.name != "config.json" and ".safetensors" not in path.name:
             shutil.copyfile(path, folder / path.name)

@@ -14,7 +14,7 @@ from mothertongue import hardware
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
-from mothertongue.origin import read_origin
+from mothertongue.origin import digest_weights, read_origin
 from mothertongue.params import Engine as EngineName
 from mothertongue.store import Store
 
@@ -74,7 +74,7 @@ class Engine(Protocol):
         """For each request one log-probability per token of its continuation."""
 
 
-REVISION = 4  # of the engine modules: raise it when results change, so that no old result is taken from the store
+REVISION = 5  # of the engine modules: raise it when results change, so that no old result is taken from the store
 
 
 def is_installed(engine: EngineName) -> bool:
@@ -101,7 +101,7 @@ class Model:
         self.dtype = read_origin(folder).dtype
         self.chat = Chat(folder)
         self.identity = {
-            "weights": _weights_digest(folder),
+            "weights": digest_weights(folder),
             "chat": self.chat.digest,
             "engine": _describe_engine(engine),
             "device": hardware.device_name(),
@@ -142,6 +142,13 @@ class Model:
         more = 1 if self.engine == "vllm" else 0  # it always generates a token
         self._check_lengths([len(r.prompt) + len(r.continuation) + more for r in requests])
         return self._ask(requests, lambda part: self._engine.log_likelihood(part), label)
+
+    def sum_log_likelihoods(self, asked: Sequence[tuple[Sequence[int], Sequence[int]]], label: str) -> list[float]:
+        """The log-probability of each answer after its prompt, in nats. The weights are not kept in memory."""
+        requests = [LogLikelihood(tuple(prompt), tuple(answer)) for prompt, answer in asked]
+        found = self.log_likelihood(requests, label)
+        self.__dict__.pop("_engine", None)  # training needs the memory
+        return [sum(values) for values in found]
 
     def _ask(self, requests: Sequence[Any], ask: Callable[[Sequence[Any]], Sequence[Any]], label: str) -> list[Any]:
         identity = self.identity
@@ -190,16 +197,3 @@ def _config(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").exists():
         raise BadInput(f"{folder}: no model here (config.json cannot be read); run the stage that makes it")
     return read_json_object(folder / "config.json")
-
-
-def _weights_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of weights and model configuration, 16 hex digits."""
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise BadInput(f"{folder}: no *.safetensors file; convert the weights to safetensors first")
-    whole = hashlib.sha256()
-    for path in (*weights, folder / "config.json", folder / "generation_config.json"):
-        if path.exists():
-            with path.open("rb") as file:
-                whole.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return whole.hexdigest()[:16]

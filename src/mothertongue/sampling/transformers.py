@@ -3,9 +3,9 @@
 The result of a request depends on the request alone, not on the other requests of its batch. Rounding in a matrix
 product depends on the shape of its operands, so that results change in their last digits with the batch size, and in
 bfloat16 one answer in five to ten becomes another one. So each request is computed in a shape that depends only on its
-own length: its row is padded to the next power of two, by one token at least (attention without padding uses another
-kernel), and its batch is filled up with copies to a fixed number of rows. benchmarks/batches.py prints what is equal,
-and the cost.
+own length: its row is padded, by one token at least (attention without padding uses another kernel), and its batch is
+filled up with copies to a fixed number of rows. Prompts to continue are padded to a power of two, so that few batches
+have copies; rows to score to an eighth of one. benchmarks/batches.py prints what is equal, and the cost.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +52,8 @@ class Transformers:
         """See sampling.Engine."""
         found: dict[int, Completion] = {}
         lengths = [len(request.prompt) for request in requests]
-        for width, places in _batches(lengths, self._context, lambda _: ROWS[self._device]):
+        widths = [_width(length, self._context, parts=1) for length in lengths]
+        for width, places in _batches(widths, lambda _: ROWS[self._device]):
             found |= zip(places, self._generate([requests[place] for place in places], width), strict=True)
         return [found[place] for place in range(len(requests))]
 
@@ -102,7 +103,8 @@ class Transformers:
         import torch
 
         found: dict[int, list[list[float]]] = {}
-        for width, places in _batches(list(map(len, rows)), self._context, lambda width: TOKENS[self._device] // width):
+        widths = [_width(len(row), self._context, parts=8) for row in rows]
+        for width, places in _batches(widths, lambda width: TOKENS[self._device] // width):
             ids, mask = self._padded([rows[place] for place in places], width, left=False)
             with torch.inference_mode():
                 logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -126,15 +128,17 @@ class Transformers:
         return ids.to(self._model.device), mask.to(self._model.device)
 
 
-def _batches(lengths: Sequence[int], context: int, rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:
-    """(width, places of lengths): each batch has `rows(width)` rows, at least one, and repeats its last to have them.
+def _width(length: int, context: int, parts: int) -> int:
+    """The next larger multiple of the `parts`-th part of a power of two, or `context` where that is shorter."""
+    step = max(NARROWEST, (1 << length.bit_length()) // parts)
+    return max(length, min((length // step + 1) * step, context))
 
-    A width is the next larger power of two, or `context` where the model's context is shorter than that.
-    """
+
+def _batches(widths: Sequence[int], rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:
+    """(width, places of it): each batch has `rows(width)` rows, at least one, and repeats its last to have them."""
     alike: dict[int, list[int]] = {}
-    for place, length in enumerate(lengths):
-        width = max(NARROWEST, 1 << length.bit_length())
-        alike.setdefault(max(length, min(width, context)), []).append(place)
+    for place, width in enumerate(widths):
+        alike.setdefault(width, []).append(place)
     for width, places in sorted(alike.items()):
         count = max(1, rows(width))
         for start in range(0, len(places), count):

@@ -1,0 +1,108 @@
+"""Reasons to stop a training step: rules over its measurements so far. Pure functions, no torch."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mothertongue import languages, texts
+from mothertongue.params import CPT, DPO, KTO, Health, Preference, PreferenceHealth, Step
+from mothertongue.training.examples import Probe
+
+Entry = Mapping[str, Any]  # of the trainer's history: an update, an evaluation (`eval_...`), or answers (`answers_...`)
+# What its last number is called in the message, and in the history.
+RIGHT_LANGUAGE, REPETITION, LENGTH = "answers_right_language", "answers_repetition", "answers_length"
+
+
+def score_answers(probes: Sequence[Probe], answers: Sequence[str]) -> dict[str, float]:
+    """Share of answers in the language, mean share of repeated word trigrams, and words for each word of the experts'.
+
+    The first two are of answers of four words and more, as in the language suite; of none, 1 and 0: shorter answers are
+    for the limit on length to stop.
+    """
+    scored = [texts.score_language_and_repetition(a, p.language) for p, a in zip(probes, answers, strict=True)]
+    decided = [(right[0], repeated[0]) for right, repeated in scored if right[1]]
+    words = sum(len(languages.split_words(answer)) for answer in answers)
+    experts = sum(len(languages.split_words(probe.expert)) for probe in probes)
+    return {
+        RIGHT_LANGUAGE: sum(right for right, _ in decided) / len(decided) if decided else 1.0,
+        REPETITION: sum(repeated for _, repeated in decided) / len(decided) if decided else 0.0,
+        LENGTH: words / experts if experts else 0.0,
+    }
+
+
+def find_problem(history: Sequence[Entry], step: Step, chosen_tokens: float) -> str | None:
+    """What is wrong with the last measurements, with its limit and what to do; None where nothing is.
+
+    `chosen_tokens` is the mean number of tokens that the log-probability of a held-out chosen side is a sum of.
+    """
+    last = history[-1]
+    for name in ("loss", "eval_loss", "grad_norm"):
+        if name in last and not math.isfinite(last[name]):
+            what = {"loss": "the loss", "eval_loss": "the held-out loss", "grad_norm": "the gradient"}[name]
+            return f"{what} is {last[name]}; lower learning_rate, or look for a broken row"
+    if isinstance(step, CPT):
+        return None
+    if RIGHT_LANGUAGE in last:
+        return _answers(history, step.health)
+    if isinstance(step, Preference) and "eval_loss" in last:
+        return _over_fit(history, step.health) or _collapse(history, step, chosen_tokens)
+    return None
+
+
+def _answers(history: Sequence[Entry], limits: Health) -> str | None:
+    first, last = (
+        [entry for entry in history if RIGHT_LANGUAGE in entry][place] for place in (0, -1)
+    )  # the first is before training
+    if last[RIGHT_LANGUAGE] < min(limits.min_right_language, first[RIGHT_LANGUAGE]):
+        return (
+            f"{last[RIGHT_LANGUAGE]:.2f} of the answers to held-out prompts are in the right language"
+            f" ({first[RIGHT_LANGUAGE]:.2f} before training), under health.min_right_language"
+            f" {limits.min_right_language:g}; look at the language of the training rows, or lower learning_rate"
+        )
+    if last[REPETITION] > max(limits.max_repetition, first[REPETITION]):
+        return (
+            f"{last[REPETITION]:.2f} of the word trigrams of the answers are repetitions"
+            f" ({first[REPETITION]:.2f} before training), over health.max_repetition {limits.max_repetition:g};"
+            " lower learning_rate or epochs"
+        )
+    if last[LENGTH] < min(limits.min_length, first[LENGTH]):
+        return (
+            f"the answers to held-out prompts have {last[LENGTH]:.2f} of the words of the experts'"
+            f" ({first[LENGTH]:.2f} before training), under health.min_length {limits.min_length:g}; look at the"
+            " lengths of the training rows, lower learning_rate, or add the sft loss"
+        )
+    return None
+
+
+def _over_fit(history: Sequence[Entry], limits: PreferenceHealth) -> str | None:
+    """Training's reward accuracy since the evaluation before, against the held-out pairs'."""
+    *before, last = [place for place, entry in enumerate(history) if "eval_loss" in entry]
+    since = history[before[-1] + 1 if before else 0 : last]
+    accuracies = [entry["rewards/accuracies"] for entry in since if "rewards/accuracies" in entry]
+    held_out = history[last].get("eval_rewards/accuracies")
+    if not accuracies or held_out is None:
+        return None
+    trained = sum(accuracies) / len(accuracies)
+    if trained - held_out <= limits.max_accuracy_gap:
+        return None
+    return (
+        f"over-fit: reward accuracy is {trained:.2f} in training and {held_out:.2f} on held-out pairs, a gap over"
+        f" health.max_accuracy_gap {limits.max_accuracy_gap:g}; take fewer epochs, a lower learning_rate or more pairs"
+    )
+
+
+def _collapse(history: Sequence[Entry], step: Preference, chosen_tokens: float) -> str | None:
+    """How much less likely held-out chosen sides are than before training, by the reward where it is relative to that,
+    else by the evaluation before training."""
+    first, last = ([entry for entry in history if "eval_loss" in entry][place] for place in (0, -1))
+    if isinstance(step, DPO | KTO):
+        drop = -last.get("eval_rewards/chosen", 0.0) / step.beta / chosen_tokens
+    else:
+        drop = (first.get("eval_logps/chosen", 0.0) - last.get("eval_logps/chosen", 0.0)) / chosen_tokens
+    if drop <= step.health.max_chosen_drop:
+        return None
+    return (
+        f"collapse: held-out chosen sides are {drop:.2f} nats a token less likely than before training, over"
+        f" health.max_chosen_drop {step.health.max_chosen_drop:g}; add the sft loss, raise beta, or lower"
+        " learning_rate"
+    )
