@@ -1,15 +1,17 @@
-"""Kill generation and scoring at random moments, and compare the output with that of an undisturbed run.
+"""Kill generation, scoring or training at random moments, and compare what is made with that of an undisturbed run.
 
-    python -m benchmarks.kill [--kills 20] [--threads 150] [--seed 0]
+    python -m benchmarks.kill [--kills 20] [--rows 150] [--seed 0] [--steps sft --steps dpo]
 
 Run it from the project's top folder with PYTHONPATH=src, after `make repro`. The first generator and the first judge
-with a rubric run on some of data/threads.jsonl, in a temporary folder with sample stores of its own. Each is killed
-(SIGKILL to its process group) at moments drawn evenly over the time an undisturbed run takes, and started again, until
-it was hit often enough; a run that ends before its moment is compared, and the next begins with an empty store.
+with a rubric, or the named training steps, run on some rows of their data, in a temporary folder with sample stores of
+its own. Each is killed (SIGKILL to its process group) at moments drawn evenly over the time that an undisturbed run
+takes, a training from its first update on, and started again, until it was hit often enough; a run that ends before its
+moment is compared, and the next begins with an empty store.
 """
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -106,27 +108,98 @@ def survives(place: Place, kills: int, moments: random.Random, stage: str, *argu
     )
 
 
+def read_update(log: Path) -> int:
+    """The last update that a training's progress bar has shown; 0 where it has shown none."""
+    shown = re.findall(r"(\d+)/\d+ \[[^]]*update", log.read_text(encoding="utf-8")) if log.exists() else []
+    return int(shown[-1]) if shown else 0
+
+
+def read_made(*paths: Path) -> dict[str, bytes]:
+    """Each file of what a training makes."""
+    files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
+    return {str(file): file.read_bytes() for file in files if file.is_file()}
+
+
+def training_survives(place: Place, kills: int, rows: int, moments: random.Random, name: str) -> None:
+    """Kill one training step; moments are of its updates, not of the time in which it loads."""
+    step, log = params.load().adapter[name], place.root / "log"
+    data, made = place.root / "data.jsonl", [place.root / made for made in ("adapter", "report.json", "curves")]
+    data.write_bytes(b"".join((ROOT / f"data/{step.data}.jsonl").read_bytes().splitlines(keepends=True)[:rows]))
+    command = [name, ROOT / "models" / step.start, data, *made]
+
+    def clear() -> None:
+        for path in made:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        log.unlink(missing_ok=True)
+
+    def begin(store: Path) -> subprocess.Popen[bytes]:
+        """Returns at the first update, or at the end."""
+        log.unlink(missing_ok=True)
+        process = place.start(store, "adapter", *command)
+        while not read_update(log) and process.poll() is None:
+            time.sleep(0.05)
+        return process
+
+    clear()
+    process = begin(place.root / f"{name}-undisturbed")
+    start = time.monotonic()
+    if process.wait():
+        raise click.ClickException(log.read_text(encoding="utf-8")[-3000:])
+    length, updates, expected = time.monotonic() - start, read_update(log), read_made(*made)
+    click.echo(f"{name}: undisturbed, {updates} updates in {length:.0f} s")
+    hits = runs = repeated = 0
+    while hits < kills:
+        runs += 1
+        clear()
+        while not made[0].exists():
+            process = begin(place.root / f"{name}-{runs}")
+            try:
+                if process.wait(moments.uniform(0, length) if hits < kills else None):
+                    raise click.ClickException(log.read_text(encoding="utf-8")[-3000:])
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                hits += 1
+                kept = place.root.glob(f"{name}-{runs}/training/*/kept-*")
+                last, at = max((int(path.name.partition("-")[2]) for path in kept), default=0), read_update(log)
+                repeated += max(0, at - last)
+                click.echo(f"  killed at update {at}, goes on from {last}")
+        same = read_made(*made) == expected
+        click.echo(f"  ended: {'same bytes' if same else 'OTHER BYTES'}")
+        if not same:
+            raise click.ClickException("a killed training ended with other bytes than an undisturbed one")
+    click.echo(
+        f"{name}: {hits} kills, {runs} whole runs, all bytes the same, {repeated / hits:.1f} updates repeated for each"
+        f" kill (checkpoint: {step.checkpoint})"
+    )
+
+
 @click.command(help=__doc__)
 @click.option("--kills", default=20, show_default=True, help="Half of them while generating, half while scoring.")
-@click.option("--threads", default=150, show_default=True, help="How many rows of data/threads.jsonl.")
+@click.option("--rows", default=150, show_default=True, help="How many rows of data/threads.jsonl or data/pairs.jsonl.")
 @click.option("--seed", default=0, show_default=True, help="Of the moments.")
-def main(kills: int, threads: int, seed: int) -> None:
+@click.option("--steps", multiple=True, help="Kill these training steps instead, each so often.")
+def main(kills: int, rows: int, seed: int, steps: tuple[str, ...]) -> None:
     """See the module."""
     moments = random.Random(seed)
     values = params.load()
+    if steps:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in steps:
+                training_survives(Place.made(folder), kills, rows, moments, name)
+        return
     generator, judge = next(iter(values.generated)), next(iter(values.scored))
     models = [ROOT / "models" / entry.model for entry in (values.generated[generator], values.scored[judge])]
     with tempfile.TemporaryDirectory() as folder:
         place = Place.made(folder)
-        rows, answers = place.root / "threads.jsonl", place.root / "generated"
-        lines = (ROOT / "data/threads.jsonl").read_bytes().splitlines(keepends=True)[:threads]
-        rows.write_bytes(b"".join(lines))
-        survives(place, kills // 2, moments, "generated", generator, rows, models[0])
+        threads, answers = place.root / "threads.jsonl", place.root / "generated"
+        threads.write_bytes(b"".join((ROOT / "data/threads.jsonl").read_bytes().splitlines(keepends=True)[:rows]))
+        survives(place, kills // 2, moments, "generated", generator, threads, models[0])
         answers.mkdir()
         for name in values.generated:
             (answers / f"{name}.jsonl").touch()
         shutil.copyfile(place.root / "out.jsonl", answers / f"{generator}.jsonl")
-        survives(place, kills - kills // 2, moments, "scored", judge, rows, answers, models[1])
+        survives(place, kills - kills // 2, moments, "scored", judge, threads, answers, models[1])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import json
 import math
 import multiprocessing
+import random
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -876,6 +878,79 @@ def test_packed_conversations_do_not_see_each_other(base: Path, tmp_path: Path) 
                 logs += log_probabilities(row["input_ids"][begin:end], row["labels"][begin:end])
         losses += [-sum(logs) / len(logs)] * len(part)
     assert report["last"]["validation_loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+
+
+FULL = {"weights": {"kind": "full"}, "learning_rate": 3e-3, "epochs": 30}
+LIMITS = HEALTH | {"max_accuracy_gap": 1.0, "max_chosen_drop": 100.0}
+
+
+def _turned() -> list[Pair]:
+    """Pairs without a rule: which of a conversation's two answers is chosen was drawn, so that none holds out."""
+    drawn = random.Random(1)
+    found = []
+    for place, row in enumerate(_turns()):
+        answers = [row[-1].content, f"No sé nada de eso, la verdad: {place}."]
+        drawn.shuffle(answers)
+        found.append(_pair(place, "validation" if place % 4 == 0 else "train", row[:-1], *answers))
+    return found
+
+
+def _in_english() -> list[Thread]:
+    """Answers in English to train on; the held-out experts answer in Spanish."""
+    answers = toy.ENGLISH
+    return [
+        thread if thread.split == "validation" else thread.model_copy(update={"reference": answers[place % 3]})
+        for place, thread in enumerate(_threads())
+    ]
+
+
+WRONG: dict[str, tuple[Callable[[], list[Any]], dict[str, Any], str]] = {
+    "not a number": (_threads, SFT | {"learning_rate": 1e30, "warmup": 0.0}, r"the (loss|gradient) is (nan|inf); "),
+    "over-fit, as EPFL's": (
+        _turned,
+        DPO | FULL | {"learning_rate": 1e-3, "evaluations": 5, "health": LIMITS | {"max_accuracy_gap": 0.25}},
+        (r"over-fit: reward accuracy is (0\.[89].|1\.00) in training and 0\.[2-7]. on held-out pairs, a gap over"
+        r" health\.max_accuracy_gap 0\.25; "),
+    ),
+    "collapse of the chosen side": (
+        _pairs,
+        DPO | {"learning_rate": 0.1, "beta": 0.01, "epochs": 10, "health": LIMITS | {"max_chosen_drop": 1.0}},
+        (r"collapse: held-out chosen sides are \d+\.\d\d nats a token less likely than before training, over"
+        r" health\.max_chosen_drop 1; "),
+    ),
+    "drift to English": (
+        _in_english,
+        SFT | FULL | {"evaluations": 5, "health": HEALTH | {"tokens": 24, "min_right_language": 0.6}},
+        (r"0\.\d\d of the answers to held-out prompts are in the right language \((0\.[89].|1\.00) before training\),"
+        r" under health\.min_right_language 0\.6; "),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def spanish(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy after training on its conversations, which it answers in Spanish."""
+    folder = tmp_path_factory.mktemp("spanish")
+    train(_threads(), base, folder, read_step(SFT | FULL), "sft")
+    section = params.Merged(dtype="float32", max_difference=1, max_served_difference=1)
+    merging.merge(base, folder / "adapter", folder / "merged", section, _threads(), "sft")
+    return folder / "merged"
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_training_that_goes_wrong_stops_with_its_cause(spanish: Path, tmp_path: Path, case: str) -> None:
+    """With TRL's own trainers: nothing is written, and the last good checkpoint is kept and named."""
+    rows, values, cause = WRONG[case]
+    with pytest.raises(BadInput) as caught:
+        train(rows(), spanish, tmp_path, read_step(values), "step")
+    message = caught.value.message
+    assert re.match(r"adapter step: stopped at update \d+: " + cause, message), message
+    assert not (tmp_path / "adapter").exists()
+    kept = message.rpartition("the last checkpoint before it is ")[2]
+    if case == "not a number":
+        assert message.endswith("there was no checkpoint before it")
+    else:
+        assert (Path(kept) / "trainer_state.json").exists()
 
 
 SCRIPT_ARGUMENTS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from mothertongue.origin import Origin, digest_weights, read_origin, write_origi
 from mothertongue.params import Dtype, Merged
 from mothertongue.records import Thread
 
-PROBES = 32  # held-out answers on which the stored model is compared with its parts
+PROBES = 16  # held-out answers on which the stored model is compared with its parts
 Ids = tuple[int, ...]
 
 

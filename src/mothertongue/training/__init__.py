@@ -123,7 +123,7 @@ def _load(start: Path, step: Step, origin: Origin) -> Any:
         start,
         dtype=torch.float32 if step.weights.kind == "full" else getattr(torch, origin.dtype),
         quantization_config=quantization if step.weights.kind == "qlora" else None,
-        # On a CPU, fused attention is slower for short rows (benchmarks/savings.py).
+        # On a CPU, fused attention is no faster for short rows, and some 5 % slower (benchmarks/savings.py).
         attn_implementation=None if hardware.has_gpu() else "eager",
         use_safetensors=True,
         trust_remote_code=False,
