@@ -114,7 +114,8 @@ def test_a_fetched_model_has_its_origin(folder: Path, tmp_path: Path, dtype: Dty
         ('{"source": "folder", "id": "toy", "revision": null, "dtype": "float16"}',
          'dtype: input should be \'bfloat16\' or \'float32\', got "float16"; fix the row'),
         ('{"source": "web", "id": "toy", "revision": null, "dtype": "float32"}',
-         ("source: input should be 'package', 'hub', 'folder', 'adapter' or 'quantized', got \"web\"; fix the row")),
+         ("source: input should be 'package', 'hub', 'folder', 'version', 'adapter' or 'quantized', got \"web\"; fix"
+          " the row")),
     ],
 )  # fmt: skip
 def test_a_folder_without_its_origin(folder: Path, tmp_path: Path, content: str | None, expected: str) -> None:

@@ -76,9 +76,9 @@ def test_a_worse_reference_can_be_rejected() -> None:
 @pytest.mark.parametrize(
     ("candidates", "margin", "expected"),
     [
-        ([], 0, "no_answer"),
+        ([], 0, "no_reference"),
         ([REFERENCE], 0, "no_answer"),
-        (PLAIN, 0, "no_answer"),
+        (PLAIN, 0, "no_reference"),
         ([REFERENCE, candidate("p", "plain", None)], 0, "no_verdict"),
         ([candidate("r", "reference", None), *PLAIN], 0, "no_verdict"),
         ([REFERENCE, candidate("p", "plain", 1, "  \n")], 0, "empty"),
@@ -151,7 +151,7 @@ P_ENGLISH = candidate("n", "plain", None, TEXTS["english"])
         ("plain", "reference", [P, R], "p r"),
         ("guided", "plain", [G, R, P], "g p"),
         ("reference", "plain", [R], "no_answer"),
-        ("reference", "plain", [P, G], "no_answer"),
+        ("reference", "plain", [P, G], "no_reference"),
         # of several samples the first that may be that side
         ("reference", "plain", [R, P, P_CUT], "r p"),
         ("reference", "plain", [R, P_CUT, P], "r c"),
