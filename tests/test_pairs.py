@@ -277,6 +277,20 @@ def test_a_thread_that_a_generator_did_not_answer_is_counted(judge: str) -> None
     }
 
 
+def test_a_prompt_without_an_expert_is_ranked_and_counted() -> None:
+    prompt = THREAD.model_copy(update={"id": "u", "reference": None})
+    answers = [answer("plain", "u"), answer("guided", "u")]
+    scores = [verdict("u.plain", score=2.0), verdict("u.guided", score=1.0)]
+    rules = [rule("best", "worst"), rule("reference", "plain", judge=ASSUMPTION), rule("plain", "reference")]
+    found, counts = pairs.make_pairs([prompt], answers, scores, section(*rules))
+    assert [(row.rule, row.chosen_from.answer) for row in found] == [("best_over_worst", "u.plain")]
+    assert {name: str(count) for name, count in counts.items()} == {
+        "best_over_worst": "1 of 1",
+        "reference_over_plain": "0 of 1 (dropped: no_reference 1)",
+        "plain_over_reference": "0 of 1 (dropped: no_reference 1)",
+    }
+
+
 IN_ENGLISH = THREAD.model_copy(update={"id": "u", "language": "en", "reference": TEXTS["english"]})
 
 

@@ -19,6 +19,7 @@ LAYERS = "input should be all-linear, or a list of names of layers, got "
 KNOWN = ", ".join(languages.NAMES)
 BASE = "{source: folder, id: toy, dtype: float32}"
 FILE = "{source: file, id: dialogues.jsonl, format: messages}"
+ROUNDS = "rounds: {prompts: 8, judge: own, max_drift: 0.25}\n"
 PLAIN = "  plain:\n    model: base\n    engine: transformers\n    system_prompt: false\n    train_share: 1.0\n"
 
 
@@ -466,6 +467,17 @@ OTHER = "take another source"
           ("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: after,")],
          ("27: generated.plain.model: 'after' is made from the pairs that this makes; take one of base, elsewhere\n"
           "46: scored.rubric.model: 'after' is made from the pairs that this makes; take one of base, elsewhere")),
+        # rounds
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: mine")],
+         "76: rounds.judge: no 'mine'; take one of rubric, second"),
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"),
+          ("second: {kind: rubric, model: base,", "second: {kind: rubric, model: elsewhere,")],
+         "76: rounds.judge: in rounds the model judges itself; take a judge with model base"),
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"),
+          (PLAIN, PLAIN.replace("base", "elsewhere"))],
+         "76: rounds: no generator has model base, whose answers are judged; add one"),
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"), ("headline: dpo", "headline: int8")],
+         "95: metrics.headline: 'int8' is no step, and a round starts from what the round before has trained"),
         # rules
         ([("chosen: reference", "chosen: refrence")],
          "51: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),

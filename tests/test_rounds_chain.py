@@ -12,7 +12,7 @@ import toy
 from ruamel.yaml import YAML
 
 from mothertongue.drift import Round
-from mothertongue.records import Answer, Pair, Thread
+from mothertongue.records import Answer, Thread
 from mothertongue.rows import parse, read_rows
 
 pytestmark = pytest.mark.slow
@@ -49,13 +49,15 @@ def _write_params(path: Path, base: Path) -> None:
     values["models"]["base"] = {"source": "folder", "id": str(base), "dtype": "float32"}
     values["raw"]["sources"] = [{"source": "file", "id": "toy.jsonl", "format": "messages"}]
     values["filtered"] |= {"min_words": 1, "min_letters": 0.0, "min_language": 0.0}  # its prompts are random
-    values["threads"] = {"validation": 0.2, "test": 0.1}
-    values["generated"]["own"] |= {"engine": "transformers", "train_share": 0.3, "n": 2, "max_tokens": 8}
+    values["threads"] = {"validation": 0.15, "test": 0.1}
+    values["generated"]["own"] |= {"engine": "transformers", "train_share": 0.2, "n": 4, "max_tokens": 16}
     values["scored"]["self"] |= {"engine": "transformers", "votes": 2, "max_tokens": 4, "min_label_mass": 0.0}
+    people = {"name": "over_own", "chosen": "reference", "rejected": "own", "judge": "assumption", "min_margin": 0}
+    values["pairs"]["rules"].append(people)
     limits = {"prompts": 0, "max_accuracy_gap": 1.0, "max_chosen_drop": 100.0}
     values["adapter"]["dpo"] |= {"checkpoint": 1, "health": values["adapter"]["dpo"]["health"] | limits}
     values["metrics"] |= {"suites": ["perplexity"], "answer_tokens": 8}
-    values["rounds"] |= {"prompts": 40, "max_drift": 1.0}
+    values["rounds"] |= {"prompts": 60, "max_drift": 1.0}
     yaml.dump(values, path)
 
 
@@ -150,16 +152,18 @@ def test_new_prompts_are_answered_judged_and_learned_from(project: toy.Workspace
             json.loads(line) for line in _show(project, commit, f"data/sources/round-{number}.jsonl").splitlines()
         ]
         assert len(prompts) == found[number - 1]["prompts"]["kept"] > 0
-        assert found[number - 1]["prompts"]["total"] == 40
-        threads, answers, pairs = (
-            read_rows(_get(project, commit, f"data/{name}.jsonl", tmp_path / f"{number}.jsonl"), kind)
-            for name, kind in (("threads", Thread), ("generated/own", Answer), ("pairs", Pair))
-        )
-        new = {row.id: row for row in threads if row.reference is None}  # type: ignore[attr-defined]
+        assert found[number - 1]["prompts"]["total"] == 60
+        threads = read_rows(_get(project, commit, "data/threads.jsonl", tmp_path / f"threads-{number}"), Thread)
+        answers = read_rows(_get(project, commit, "data/generated/own.jsonl", tmp_path / f"own-{number}"), Answer)
+        new = {row.id: row for row in threads if row.reference is None}
         assert len(new) == len(prompts)
-        assert {row.split for row in new.values()} == {"train"}  # type: ignore[attr-defined]
-        assert set(new) <= {row.thread for row in answers}  # type: ignore[attr-defined]
-        assert set(new) & {row.thread for row in pairs}  # type: ignore[attr-defined]
+        assert {row.split for row in new.values()} == {"train"}
+        assert set(new) <= {row.thread for row in answers}
+        report = _get(project, commit, "metrics/pairs.json", tmp_path / f"pairs-{number}")
+        counts = json.loads(report.read_text(encoding="utf-8"))
+        assert counts["over_own"]["dropped"]["no_reference"] == len(new)
+        assert counts["best_over_worst"]["total"] == len(threads)
+        assert counts["best_over_worst"]["dropped"]["no_reference"] == 0
 
 
 @pytest.mark.usefixtures("finished")

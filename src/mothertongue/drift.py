@@ -79,7 +79,7 @@ def find_praise(found: Round, limit: float) -> str | None:
     """The answers that a model grades higher than the first one, with its interval above `limit`; None for none."""
     for name, measured in (("the same answers", found.frozen), ("its own answers", found.own)):
         gap = measured.drift
-        if gap.low > limit:
+        if gap.groups > 1 and gap.low > limit:  # one group has no interval
             return (
                 f"grades {name} {gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}] points higher than the first model"
             )
