@@ -249,8 +249,8 @@ def _rounds(params: Params) -> Iterator[Problem]:
 def find_start(params: Params) -> str:
     """The fetched model that the training of the headline's model starts from."""
     name = params.metrics.models[params.metrics.headline].model
-    while name in params.adapter:
-        name = params.adapter[name].start
+    for _ in params.adapter:  # at most so many steps, also where two start from each other
+        name = params.adapter[name].start if name in params.adapter else name
     return name
 
 

@@ -69,6 +69,7 @@ def main(count: int) -> None:
         )
     _remove_added()
     rows, _ = sources.read_sources(values.raw, values.languages, SOURCES)
+    rows.sort(key=lambda row: row.id)  # as in data/raw.jsonl: of duplicates the first is kept
     asked, _ = threads.extract_threads(filters.filter_conversations(rows, values.filtered)[0], values.threads)
     try:
         run_rounds(count, values, asked)
@@ -107,17 +108,8 @@ def run_rounds(count: int, values: Params, asked: Sequence[Thread]) -> None:
         )
         now = MODELS / f"round-{number}"
         models.fetch(start, now)
-        own, (ours, ours_own), _ = ask(_judge, now, values, held_out, [frozen], True)
-        _, (theirs, theirs_own), signature = ask(_judge, first, values, held_out, [frozen, own], False)
-        done.append(
-            drift.Round(
-                round=number,
-                commit=commit,
-                prompts=counts,
-                frozen=drift.measure_drift(held_out, frozen, ours, theirs, values.seed, signature),
-                own=drift.measure_drift(held_out, own, ours_own, theirs_own, values.seed, signature),
-            )
-        )
+        gaps = measure_drifts(now, first, values, held_out, frozen)
+        done.append(drift.Round(round=number, commit=commit, prompts=counts, frozen=gaps[0], own=gaps[1]))
         _write(done)
         if praise := drift.find_praise(done[-1], values.rounds.max_drift):
             limit = f"over rounds.max_drift {values.rounds.max_drift:g}"
@@ -126,6 +118,18 @@ def run_rounds(count: int, values: Params, asked: Sequence[Thread]) -> None:
             shutil.rmtree(before)
         before = now
     console.say(f"{TABLE}: {len(done)} rounds")
+
+
+def measure_drifts(
+    now: Path, first: Path, values: Params, held_out: Sequence[Thread], frozen: Sequence[Answer]
+) -> tuple[drift.Drift, drift.Drift]:
+    """How much higher the model in `now` grades the frozen answers, and its own, than the first model does."""
+    own, (ours, ours_own), _ = ask(_judge, now, values, held_out, [frozen], True)
+    _, (theirs, theirs_own), signature = ask(_judge, first, values, held_out, [frozen, own], False)
+    return (
+        drift.measure_drift(held_out, frozen, ours, theirs, values.seed, signature),
+        drift.measure_drift(held_out, own, ours_own, theirs_own, values.seed, signature),
+    )
 
 
 def select_prompts(
