@@ -167,11 +167,14 @@ def test_new_prompts_are_answered_judged_and_learned_from(project: toy.Workspace
 
 
 @pytest.mark.usefixtures("finished")
-def test_grades_of_the_same_answers_come_with_intervals(project: toy.Workspace) -> None:
+def test_grades_of_the_same_answers_come_with_intervals(project: toy.Workspace, tmp_path: Path) -> None:
     written = json.loads((project.root / "metrics/rounds.json").read_text(encoding="utf-8"))
     first, second = (parse(Round, row, "rounds.json") for row in written)
     assert first.frozen.first == second.frozen.first
-    assert first.frozen.drift.n == second.frozen.drift.n > 10
+    threads = read_rows(_get(project, first.commit, "data/threads.jsonl", tmp_path / "threads"), Thread)
+    held_out = sum(thread.split == "validation" for thread in threads)
+    assert first.frozen.drift.n == second.frozen.drift.n == 5 * held_out  # an expert's answer, and four of the model
+    assert (first.own.drift.n, second.own.drift.n) == (4 * held_out, 4 * held_out)
     for row in (first, second):
         for found in (row.frozen, row.own):
             assert found.drift.value == pytest.approx(found.now.value - found.first.value)

@@ -87,7 +87,9 @@ def _copy_version(params: VersionModel, folder: Path) -> str:
         files = version.find(f"models/{params.id}", detail=True)
         for path in files:
             if any(Path(path).match(pattern) for pattern in KEPT):
-                version.get_file(path, str(folder / Path(path).name))
+                # Not get_file: that gives a link to the file in the cache, and who writes to it destroys that one.
+                with version.open(path, "rb") as source, (folder / Path(path).name).open("wb") as file:
+                    shutil.copyfileobj(source, file)
     except (DvcException, OSError) as error:
         raise BadInput(
             f"params.yaml: models: {name} is not there ({' '.join(str(error).split())}); correct id or revision, or"

@@ -5,6 +5,7 @@ whole chain in a temporary copy. It starts from the model that round k-1 has tra
 those of people. What happens between the rounds is here: the new prompts, and how each model grades the same answers.
 """
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -68,6 +69,7 @@ def main(count: int) -> None:
             f"{PARAMS}: raw.sources: {own[0]} is of a round; take the parameters that rounds began with again"
         )
     _remove_added()
+    shutil.rmtree(MODELS, ignore_errors=True)  # of a killed run
     rows, _ = sources.read_sources(values.raw, values.languages, SOURCES)
     rows.sort(key=lambda row: row.id)  # as in data/raw.jsonl: of duplicates the first is kept
     asked, _ = threads.extract_threads(filters.filter_conversations(rows, values.filtered)[0], values.threads)
@@ -85,7 +87,7 @@ def run_rounds(count: int, values: Params, asked: Sequence[Thread]) -> None:
     assert values.rounds
     start: Model = values.models[find_start(values)]
     first = before = MODELS / "first"
-    models.fetch(start, first)
+    ask(_fetch, start, first)
     held_out = [thread for thread in asked if thread.split == "validation"]
     done: list[drift.Round] = []
     written: list[NewPrompt] = []
@@ -107,7 +109,7 @@ def run_rounds(count: int, values: Params, asked: Sequence[Thread]) -> None:
             dtype=start.dtype,
         )
         now = MODELS / f"round-{number}"
-        models.fetch(start, now)
+        ask(_fetch, start, now)
         gaps = measure_drifts(now, first, values, held_out, frozen)
         done.append(drift.Round(round=number, commit=commit, prompts=counts, frozen=gaps[0], own=gaps[1]))
         _write(done)
@@ -158,6 +160,11 @@ def ask(work: Callable[..., T], *arguments: Any) -> T:
             return pool.submit(work, *arguments).result()
     except BrokenProcessPool as error:
         raise BadInput(f"{console.LOGS}/rounds.log: a model's process ended; see there, and run again") from error
+
+
+def _fetch(model: Model, folder: Path) -> None:
+    with console.redirected(console.LOGS / "rounds.log"):
+        models.fetch(model, folder)
 
 
 def _write_prompts(folder: Path, values: Params, asked: Sequence[Thread], label: str) -> list[tuple[NewPrompt, str]]:
@@ -269,8 +276,12 @@ def _read_frozen(commit: str, values: Params, held_out: Sequence[Thread]) -> lis
     version, known = DVCFileSystem(rev=commit), {thread.id for thread in held_out}
     found = [reference_answer(thread) for thread in held_out]
     for name in values.generated:
-        copy = MODELS / f"{name}.jsonl"
-        version.get_file(f"data/generated/{name}.jsonl", str(copy))
+        path, copy = f"data/generated/{name}.jsonl", MODELS / f"{name}.jsonl"
+        copy.write_bytes(version.read_bytes(path))  # and no link to the file in DVC's cache
+        if hashlib.md5(copy.read_bytes()).hexdigest() != version.info(path)["md5"]:
+            raise BadInput(
+                f"{path} of commit {commit}: is damaged in DVC's cache; delete that file there, and run again"
+            )
         found += [row for row in read_rows(copy, Answer) if row.thread in known]
     return found
 
