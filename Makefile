@@ -30,7 +30,7 @@ export MALLOC_MMAP_THRESHOLD_ := 67108864
 export MALLOC_TRIM_THRESHOLD_ := 2147483647
 JOB = env PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: help repro recipe shell seeds final test check lock
+.PHONY: help repro recipe shell seeds rounds final test check lock
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' Makefile | awk -F '|' '{ printf "make %-7s %s\n", $$1, $$2 }'
 	@echo 'ARGS="..." is handed on: make repro ARGS="-s adapter", make test ARGS="-k pairs", make lock ARGS="--upgrade-package trl"'
@@ -50,10 +50,18 @@ shell: $(STAMP)  ## a shell with .venv and the environment of these targets, for
 	@$(JOB) bash
 
 # Experiments run in a copy of what git knows, with uncommitted changes but without new files: `git add` those first.
-N ?= 3
+seeds: N ?= 3
 seeds: repro  ## N=3 trainings in all, with the seed of each step and the next ones; their range is in the report
 	@$(JOB) python -m mothertongue.experiments seeds $(N)
 	$(JOB) dvc repro report
+
+rounds: N ?= 2
+rounds: $(STAMP)  ## N=2 rounds in which a model learns from its own judgments, as experiments round-1, round-2, ...
+	@$(JOB) python requirements/engines.py $(LOCK)
+	@$(JOB) python -m mothertongue.check
+	@$(JOB) python -m mothertongue.experiments note
+	@$(JOB) python -m mothertongue.rounds $(N)
+	@sed -n '/^| /p' metrics/rounds.md
 
 final: repro  ## metrics/final.md: the report on split test; made once, when all is chosen
 	@$(JOB) python -m mothertongue.experiments final

@@ -28,7 +28,7 @@ def main(name: str, threads: Path, generated: Path, folder: Path, out: Path, rep
     values, asked = params.load(), read_rows(threads, Thread)
     given = [row for each in values.generated for row in read_rows(generated / f"{each}.jsonl", Answer)]
     answered = {answer.thread for answer in given}
-    given += [reference_answer(thread) for thread in asked if thread.id in answered]
+    given += [reference_answer(thread) for thread in asked if thread.id in answered and thread.reference is not None]
     entry = params.get_entry("scored", values.scored, name)
     model = sampling.Model(folder, entry.engine, Store())
     verdicts = judging.judge_answers(asked, given, name, entry, model)

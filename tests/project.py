@@ -62,7 +62,17 @@ def deps(script: Path, *more: Path) -> set[str]:
 
 
 # Packages that carry text and files, and change no byte of an output.
-OTHER_PACKAGES = {"click", "huggingface_hub", "jinja2", "platformdirs", "pydantic", "pydantic_core", "ruamel", "tqdm"}
+OTHER_PACKAGES = {
+    "click",
+    "dvc",
+    "huggingface_hub",
+    "jinja2",
+    "platformdirs",
+    "pydantic",
+    "pydantic_core",
+    "ruamel",
+    "tqdm",
+}
 # Packages that compute in a module and that it does not import itself.
 BESIDE = {
     "chat.py": {"tokenizers"},

@@ -44,6 +44,11 @@ def answered(rows: Sequence[Answer]) -> set[str]:
     return {row.thread for row in rows}
 
 
+def test_prompts_without_an_expert_are_answered_whatever_the_share(chat: Chat) -> None:
+    new = [row.model_copy(update={"reference": None}) for row in THREADS if row.split == "train"]
+    assert answered(answer(chat, new, train_share=0.01)) == {row.id for row in new}
+
+
 @pytest.mark.parametrize("system_prompt", [False, True])
 def test_each_thread_has_its_answers_in_order(chat: Chat, system_prompt: bool) -> None:
     model: Any = Numbering(chat)

@@ -176,12 +176,14 @@ def talk(size: int, split: Split = "train", name: str = "c") -> Thread:
 
 def test_conversations_that_do_not_fit_are_left_out_whole_and_counted() -> None:
     threads = [talk(size) for size in (37, 30, 10, 20)] + [talk(12, "validation"), talk(99, "test")]
+    threads.append(talk(9).model_copy(update={"reference": None}))
     found = encode(threads, make_step("sft", max_length=30, max_left_out=0.5), CHARACTERS, "sft")
     assert [len(example.input_ids) for example in found.train] == [30, 20, 10]
     assert [len(example.input_ids) for example in found.validation] == [12]
     assert found.report == {
         "conversations": 4,
         "left_out": 1,
+        "no_reference": 1,
         "tokens": {"median": 30, "95th_percentile": 37, "longest": 37, "max_length": 30},
         "validation": {"conversations": 1, "left_out": 0},
     }

@@ -56,6 +56,18 @@ def test_limits(limits: dict[str, float], reason: str | None) -> None:
     assert filters.drop_reason(row, Filtered.model_validate({**wide, **limits})) == reason
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(ASKED, None), (ASKED * 4, "too_long"), ("123 456", "few_letters"), ("Where?", "other_language")],
+)
+def test_a_prompt_needs_no_answer(text: str, reason: str | None) -> None:
+    row = conversation(text).model_copy(update={"unanswered": True})
+    assert filters.drop_reason(row, LIMITS) == reason
+    assert filters.drop_reason(conversation(text), LIMITS) == "no_answer"
+    kept, _ = filters.filter_conversations([conversation(text), row], LIMITS)
+    assert kept == ([] if reason else [row])
+
+
 def test_every_drop_is_counted_by_its_first_reason() -> None:
     good = conversation(ASKED, "Está en la plaza mayor.")
     rows = [

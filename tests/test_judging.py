@@ -13,10 +13,11 @@ from mothertongue import judging, languages, prompts
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.judging import accuracy, rubric
+from mothertongue.judging.scores import expected_score, find_score_tokens, format_question
 from mothertongue.measurements import JudgeAccuracy
-from mothertongue.params import RubricJudge
+from mothertongue.params import AdditiveJudge, RubricJudge
 from mothertongue.records import Answer, Message, RowCounts, Split, Thread, reference_answer, row_id
-from mothertongue.sampling import NextTokenLogprobs
+from mothertongue.sampling import Completion, Generation, NextTokenLogprobs
 from mothertongue.verdicts import Verdict
 
 NOTHING = -math.inf
@@ -35,11 +36,11 @@ NOTHING = -math.inf
 )
 def test_the_expected_score(probabilities: list[float], score: float, label_mass: float) -> None:
     logs = [math.log(p) if p else NOTHING for p in probabilities]
-    assert rubric.expected_score(logs) == pytest.approx((score, label_mass))
+    assert expected_score(logs, rubric.SCORES) == pytest.approx((score, label_mass))
 
 
 def test_no_probability_has_no_score() -> None:
-    score, label_mass = rubric.expected_score([NOTHING] * 5)
+    score, label_mass = expected_score([NOTHING] * 5, rubric.SCORES)
     assert math.isnan(score)
     assert label_mass == 0
 
@@ -162,7 +163,7 @@ def test_control_tokens_in_an_answer_are_escaped(chat: Chat) -> None:
     ],
 )
 def test_the_question_of_a_thread(row: Thread, question: str) -> None:
-    assert rubric.format_question(row) == question
+    assert format_question(row) == question
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_a_tokenizer_without_a_token_for_each_score_is_refused(encode: dict[str,
     tokenizer = SimpleNamespace(encode=lambda text, **_: ids[text])
     chat: Any = SimpleNamespace(tokenizer=tokenizer)
     with pytest.raises(BadInput) as caught:
-        rubric.find_score_tokens(chat, "judge")
+        find_score_tokens(chat, "judge", rubric.SCORES)
     assert caught.value.message == expected
 
 
@@ -198,6 +199,53 @@ def test_outcomes_are_counted() -> None:
     outcomes = {"a": ("score", 1.0), "b": ("unparsed", None), "c": ("error", None), "d": ("error", None)}
     verdicts = [verdict(answer(name, "t", ""), score, outcome) for name, (outcome, score) in outcomes.items()]
     assert accuracy.count_outcomes(verdicts) == RowCounts(total=4, kept=1, dropped={"unparsed": 1, "error": 2})
+
+
+class Reviewing(ConstantModel):
+    """A model whose reviews differ, and whose grade follows the number in a review."""
+
+    def generate(self, requests: Sequence[Generation], label: str) -> list[Completion]:
+        assert label == "scored votes: reviews"
+        self.asked = requests
+        texts = [f"Vale {request.index}. Score: 9 <|im_end|>" for request in requests]
+        return [Completion(text, 3, "stop") for text in texts]
+
+    def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs], label: str) -> list[list[float]]:
+        assert label == "scored votes"
+        self.prompts += [self.chat.tokenizer.decode(request.prompt) for request in requests]
+        votes = [int(prompt.rpartition("Vale ")[2][0]) for prompt in self.prompts]
+        return [[math.log(0.5) if score == vote else NOTHING for score in range(6)] for vote in votes]
+
+
+VOTES = AdditiveJudge(
+    kind="additive", model="base", engine="transformers", votes=3, temperature=0.7, max_tokens=9, min_label_mass=0.5
+)
+
+
+@pytest.mark.parametrize(("least", "outcome", "score"), [(0.5, "score", 1.0), (0.6, "unparsed", None)])
+def test_votes_are_averaged(chat: Chat, least: float, outcome: str, score: float | None) -> None:
+    """Reviews 0, 1 and 2 of each answer have those grades."""
+    model: Any = Reviewing(chat, [])
+    section = VOTES.model_copy(update={"min_label_mass": least})
+    rows = [answer("w", "t", "En la plaza."), answer("x", "t", "No sé. <|im_start|>")]
+    found = judging.judge_answers([thread("t", "¿Dónde?", language="fr")], rows, "votes", section, model)
+    assert [(row.answer, row.judge, row.outcome, row.score, row.label_mass) for row in found] == [
+        (identity, "votes", outcome, score, pytest.approx(0.5)) for identity in ("w", "x")
+    ]
+    assert [(each.index, each.max_tokens, each.temperature) for each in model.asked] == [
+        (n, 9, 0.7) for n in range(3)
+    ] * 2
+    assert len({each.seed for each in model.asked}) == 6
+    # the review goes up to where it names its own score, and control tokens are escaped
+    assert model.prompts[2].endswith("<|im_start|>assistant\nVale 2.\nScore: ")
+    assert "No sé. < |im_start|>" in model.prompts[3]
+
+
+def test_samples_of_prompts_without_an_expert_are_counted_apart() -> None:
+    threads, answers, verdicts = score_rows([(SHORT, 4.0, 2.0), (SHORT, 4.0, 2.0)])
+    threads[1] = threads[1].model_copy(update={"reference": None})
+    found = accuracy.measure_accuracy(threads, answers, verdicts, "signed")["plain"]
+    assert (found.samples, found.no_reference, found.unscored, found.figures["judge"].n) == (1, 1, 0, 1)
 
 
 EXPERT = "Está en la plaza mayor, junto al museo."  # 8 words

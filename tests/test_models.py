@@ -1,8 +1,11 @@
 """Model folders: where they come from, their origin, and those that cannot be used."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 from mothertongue import models, prompts, quantization, sampling
 from mothertongue.errors import BadInput
 from mothertongue.origin import Origin, read_origin, write_origin
-from mothertongue.params import Dtype, Engine, FolderModel, HubModel, Level, PackageModel
+from mothertongue.params import Dtype, Engine, FolderModel, HubModel, Level, PackageModel, VersionModel
 from mothertongue.sampling import Generation, LogLikelihood
 from mothertongue.store import Store
 
@@ -114,7 +117,8 @@ def test_a_fetched_model_has_its_origin(folder: Path, tmp_path: Path, dtype: Dty
         ('{"source": "folder", "id": "toy", "revision": null, "dtype": "float16"}',
          'dtype: input should be \'bfloat16\' or \'float32\', got "float16"; fix the row'),
         ('{"source": "web", "id": "toy", "revision": null, "dtype": "float32"}',
-         ("source: input should be 'package', 'hub', 'folder', 'adapter' or 'quantized', got \"web\"; fix the row")),
+         ("source: input should be 'package', 'hub', 'folder', 'version', 'adapter' or 'quantized', got \"web\"; fix"
+          " the row")),
     ],
 )  # fmt: skip
 def test_a_folder_without_its_origin(folder: Path, tmp_path: Path, content: str | None, expected: str) -> None:
@@ -146,6 +150,71 @@ def test_an_engine_that_is_not_installed(
     assert caught.value.message == (
         f"params.yaml: engine {engine} is not installed; install it, or take another engine"
     )
+
+
+@pytest.fixture
+def version(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VersionModel:
+    """The model models/dpo of a commit of a project, which has neither any more, in the project's folder."""
+    root = tmp_path / "project"
+    shutil.copytree(folder, root / "models/dpo")
+    monkeypatch.chdir(root)
+    for name, value in (("GIT_CONFIG_GLOBAL", os.devnull), ("DVC_NO_ANALYTICS", "1")):
+        monkeypatch.setenv(name, value)
+    (root / "dvc.yaml").write_text("stages: {merged: {cmd: done, outs: [models/dpo]}}", encoding="utf-8")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (
+        ("git", "init", "-q"),
+        ("dvc", "init", "-q"),
+        ("dvc", "commit", "-q", "-f"),
+        ("git", "add", "."),
+        ("git", *who, "commit", "-qm", "a"),
+    ):
+        line = command if command[0] == "git" else (sys.executable, "-m", *command)
+        subprocess.run(line, check=True, capture_output=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    shutil.rmtree(root / "models")
+    return VersionModel(source="version", id="dpo", revision=commit, dtype="float32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inside", [".", ".dvc/tmp/exps/copy"])  # the second is where `dvc exp run --temp` works
+def test_a_model_of_an_earlier_version(
+    version: VersionModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    Path(inside).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(inside)
+    models.fetch(version, tmp_path / "base")
+    found = read_origin(tmp_path / "base")
+    assert (found.source, found.id, found.dtype) == ("version", "dpo", "float32")
+    assert re.fullmatch(r"[0-9a-f]{32}\.dir", found.revision or "")
+    names = {path.name for path in folder.iterdir()}
+    assert {path.name for path in (tmp_path / "base").iterdir()} == names
+    for name in names - {"origin.json"}:
+        assert (tmp_path / "base" / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_version_that_cannot_be_used(version: VersionModel, tmp_path: Path) -> None:
+    other = version.model_copy(update={"id": "sft"})
+    unknown = version.model_copy(update={"revision": COMMIT})
+    for wrong in (other, unknown):
+        with pytest.raises(BadInput) as caught:
+            models.fetch(wrong, tmp_path / "base")
+        assert re.fullmatch(
+            rf"params.yaml: models: models/{wrong.id} of commit {wrong.revision} is not there \([^\n]+\); correct id or"
+            " revision, or `dvc pull` it",
+            caught.value.message,
+        )
+    (kept,) = [path for path in Path(".dvc/cache").rglob("*") if path.is_file() and path.read_bytes() == WEIGHTS]
+    kept.chmod(0o644)
+    kept.write_bytes(WEIGHTS[:-1] + b"]")
+    kept.chmod(0o444)  # which DVC trusts unread
+    with pytest.raises(BadInput) as caught:
+        models.fetch(version, tmp_path / "base")
+    assert caught.value.message == (
+        f"models/dpo/model.safetensors of commit {version.revision}: is damaged in DVC's cache; `dvc pull` it again"
+    )
+    assert not (tmp_path / "base").exists()
 
 
 def test_a_folder_that_is_not_there() -> None:

@@ -76,9 +76,9 @@ def test_a_worse_reference_can_be_rejected() -> None:
 @pytest.mark.parametrize(
     ("candidates", "margin", "expected"),
     [
-        ([], 0, "no_answer"),
+        ([], 0, "no_reference"),
         ([REFERENCE], 0, "no_answer"),
-        (PLAIN, 0, "no_answer"),
+        (PLAIN, 0, "no_reference"),
         ([REFERENCE, candidate("p", "plain", None)], 0, "no_verdict"),
         ([candidate("r", "reference", None), *PLAIN], 0, "no_verdict"),
         ([REFERENCE, candidate("p", "plain", 1, "  \n")], 0, "empty"),
@@ -151,7 +151,7 @@ P_ENGLISH = candidate("n", "plain", None, TEXTS["english"])
         ("plain", "reference", [P, R], "p r"),
         ("guided", "plain", [G, R, P], "g p"),
         ("reference", "plain", [R], "no_answer"),
-        ("reference", "plain", [P, G], "no_answer"),
+        ("reference", "plain", [P, G], "no_reference"),
         # of several samples the first that may be that side
         ("reference", "plain", [R, P, P_CUT], "r p"),
         ("reference", "plain", [R, P_CUT, P], "r c"),
@@ -274,6 +274,20 @@ def test_a_thread_that_a_generator_did_not_answer_is_counted(judge: str) -> None
     assert {name: str(count) for name, count in counts.items()} == {
         "reference_over_plain": "1 of 3 (dropped: no_answer 2)",
         "reference_over_guided": "2 of 3 (dropped: no_answer 1)",
+    }
+
+
+def test_a_prompt_without_an_expert_is_ranked_and_counted() -> None:
+    prompt = THREAD.model_copy(update={"id": "u", "reference": None})
+    answers = [answer("plain", "u"), answer("guided", "u")]
+    scores = [verdict("u.plain", score=2.0), verdict("u.guided", score=1.0)]
+    rules = [rule("best", "worst"), rule("reference", "plain", judge=ASSUMPTION), rule("plain", "reference")]
+    found, counts = pairs.make_pairs([prompt], answers, scores, section(*rules))
+    assert [(row.rule, row.chosen_from.answer) for row in found] == [("best_over_worst", "u.plain")]
+    assert {name: str(count) for name, count in counts.items()} == {
+        "best_over_worst": "1 of 1",
+        "reference_over_plain": "0 of 1 (dropped: no_reference 1)",
+        "plain_over_reference": "0 of 1 (dropped: no_reference 1)",
     }
 
 

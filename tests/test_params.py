@@ -19,6 +19,7 @@ LAYERS = "input should be all-linear, or a list of names of layers, got "
 KNOWN = ", ".join(languages.NAMES)
 BASE = "{source: folder, id: toy, dtype: float32}"
 FILE = "{source: file, id: dialogues.jsonl, format: messages}"
+ROUNDS = "rounds: {prompts: 8, judge: own, max_drift: 0.25}\n"
 PLAIN = "  plain:\n    model: base\n    engine: transformers\n    system_prompt: false\n    train_share: 1.0\n"
 
 
@@ -278,20 +279,21 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
          f"13: raw.sources.0.revision: {COMMIT}'v1.0'"),
         # one of several kinds
         (BASE, "{source: web, id: toy}",
-         "5: models.base.source: input should be one of 'package', 'hub', 'folder', got 'web'"),
+         "5: models.base.source: input should be one of 'package', 'hub', 'folder', 'version', got 'web'"),
         (BASE, "{id: toy}", "5: models.base.source: missing; add it"),
         (BASE, "{source: hub, id: toy, dtype: float32}", "5: models.base.revision: missing; add it"),
         (BASE, "toy", "5: models.base: input should be a mapping of names to values, got 'toy'"),
         ("    source: folder\n", "    source: hob\n",
-         "7: models.elsewhere.source: input should be one of 'package', 'hub', 'folder', got 'hob'"),
+         "7: models.elsewhere.source: input should be one of 'package', 'hub', 'folder', 'version', got 'hob'"),
         ("    id: /models/elsewhere", "    id: /models/elsewhere\n    revison: main",
          "9: models.elsewhere.revison: unknown parameter; remove it or fix its name"),
         ("rubric: {kind: rubric", "rubric: {kind: rubrik",
-         "46: scored.rubric.kind: input should be 'rubric', got 'rubrik'"),
+         "46: scored.rubric.kind: input should be one of 'rubric', 'additive', got 'rubrik'"),
         ("min_label_mass: 0.5", "min_label_mass: 1.5",
          "46: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
-         "13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages' or 'messages', got 'message'"),
+         ("13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages', 'messages' or 'prompts', got"
+          " 'message'")),
         ("format: messages}", "format: oasst_trees, replies: worst}",
          "13: raw.sources.0.replies: input should be 'best' or 'all', got 'worst'"),
         ("format: messages}", "format: messages, language: pt-BR}",
@@ -465,6 +467,17 @@ OTHER = "take another source"
           ("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: after,")],
          ("27: generated.plain.model: 'after' is made from the pairs that this makes; take one of base, elsewhere\n"
           "46: scored.rubric.model: 'after' is made from the pairs that this makes; take one of base, elsewhere")),
+        # rounds
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: mine")],
+         "76: rounds.judge: no 'mine'; take one of rubric, second"),
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"),
+          ("second: {kind: rubric, model: base,", "second: {kind: rubric, model: elsewhere,")],
+         "76: rounds.judge: in rounds the model judges itself; take a judge with model base"),
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"),
+          (PLAIN, PLAIN.replace("base", "elsewhere"))],
+         "76: rounds: no generator has model base, whose answers are judged; add one"),
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"), ("headline: dpo", "headline: int8")],
+         "95: metrics.headline: 'int8' is no step, and a round starts from what the round before has trained"),
         # rules
         ([("chosen: reference", "chosen: refrence")],
          "51: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),
@@ -583,7 +596,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     )
     expected = [
         "1: languages: input should be a valid list, got 7",
-        "47: scored.second.kind: input should be 'rubric', got 'referee'",
+        "47: scored.second.kind: input should be one of 'rubric', 'additive', got 'referee'",
         "58: adapter.dpo.weights.alpha: missing; add it",
         "58: adapter.dpo.weights.dropout: input should be less than or equal to 1, got 2",
         "54: adapter.dpo.beta: missing; add it",

@@ -26,8 +26,10 @@ STAGES: dict[str, dict[str, Any]] = {
 SCRIPTS = sorted(path for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Modules that a stage reaches by a name in params.yaml, and how dvc.yaml names them and their templates.
-BY_NAME = {"scored": [PACKAGE / "judging/rubric.py"]}
-NAMES = {"judging/rubric.py": "judging/${item.kind}.py", "prompts/rubric": "prompts/${item.kind}"}
+KINDS = ("additive", "rubric")
+BY_NAME = {"scored": [PACKAGE / f"judging/{kind}.py" for kind in KINDS]}
+NAMES = {f"judging/{kind}.py": "judging/${item.kind}.py" for kind in KINDS}
+NAMES |= {f"prompts/{kind}": "prompts/${item.kind}" for kind in KINDS}
 each_stage = pytest.mark.parametrize("stage", STAGES)
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
@@ -66,6 +68,7 @@ def test_plumbing_is_there_and_no_stage_depends_on_it() -> None:
     assert named > FOLDERS
     # What plumbing does not cover is a dep of some stage, so that no module is forgotten.
     entry_points = {PACKAGE / name for name in ("check.py", "recipes.py", "experiments.py")}
+    entry_points |= {PACKAGE / name for name in ("rounds.py", "new_prompts.py", "drift.py")}
     covered = set().union(*(reached(script, *BY_NAME.get(script.stem, [])) for script in SCRIPTS))
     assert set(MODULES) - covered - PLUMBING == entry_points
 
@@ -237,7 +240,7 @@ def test_importing_a_module_imports_nothing_heavy() -> None:
 
 
 PURE = ["answers", "conversations", "figures", "filters", "judging/accuracy", "judging/rubric", "pairs"]
-PURE += ["significance", "texts", "threads", "training/health"]
+PURE += ["drift", "judging/additive", "judging/scores", "significance", "texts", "threads", "training/health"]
 
 
 @pytest.mark.parametrize("name", PURE)

@@ -89,7 +89,7 @@ MESSAGES = [
     {"message_id": "c", "parent_id": "a", "role": "assistant", "text": "Calla", "deleted": True},
 ]
 TREE = {"prompt": {**MESSAGES[0], "replies": [{**row, "replies": []} for row in MESSAGES[1:]]}}
-FORMATS = {"messages": [DIALOGUE], "oasst_messages": MESSAGES, "oasst_trees": [TREE]}
+FORMATS = {"messages": [DIALOGUE], "oasst_messages": MESSAGES, "oasst_trees": [TREE], "prompts": [{"prompt": "Hola"}]}
 
 
 def file(name: str, form: str, **other: str) -> FileConversations:
@@ -141,13 +141,15 @@ def test_files_of_every_format_together(tmp_path: Path) -> None:
         write(tmp_path / f"{form}.jsonl", rows)
     raw = Raw(sources=[file(f"{form}.jsonl", form) for form in FORMATS])
     found, counts = sources.read_sources(raw, ["es"], tmp_path)
-    assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"]] * 3
+    assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"]] * 3 + [["Hola"]]
+    assert [row.unanswered for row in found] == [False] * 3 + [True]
     assert [row.source for row in found] == [f"{form}.jsonl" for form in FORMATS]
-    assert len({row.id for row in found}) == 3
+    assert len({row.id for row in found}) == 4
     assert {name: str(counted) for name, counted in counts.items()} == {
         "messages.jsonl": "2 of 2",
         "oasst_messages.jsonl": "2 of 3 (dropped: deleted 1)",
         "oasst_trees.jsonl": "2 of 3 (dropped: deleted 1)",
+        "prompts.jsonl": "1 of 1",
     }
     assert set(FORMATS) == set(get_args(Format))
 

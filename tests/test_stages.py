@@ -513,6 +513,7 @@ def test_pairs(judged: list[Thread]) -> None:
         "identical": 0,
         "margin": 0,
         "no_answer": 0,
+        "no_reference": 0,
         "no_verdict": 1,
         "tie": 0,
         "wrong_language": 0,

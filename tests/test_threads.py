@@ -111,6 +111,38 @@ def test_a_held_out_answer_is_dropped_from_training(question: str, answer: str, 
     assert (counts.total, counts.kept) == (4, len(found)) == (4, 4 - sum(dropped.values()))
 
 
+def prompt(text: str, identity: str = "p") -> Conversation:
+    return conversation(f"u: {text}", identity=identity).model_copy(update={"unanswered": True})
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "dropped"),
+    [
+        ("Una pregunta nueva", True, {}),
+        (f"¿{HELD_OUT}?", False, {"held_out": 1}),  # it opens a held-out conversation
+        (LEARNED, True, {}),
+        (next(f"pregunta {n}" for n in range(100, 200) if split(f"pregunta {n}") == "test"), True, {}),
+    ],
+)
+def test_a_prompt_without_an_answer_is_to_train_on(text: str, kept: bool, dropped: dict[str, int]) -> None:
+    """Wherever its words would have been drawn to."""
+    people = [conversation(f"u: {opening}", "a: uno", identity=opening) for opening in (HELD_OUT, LEARNED)]
+    people[1] = conversation(f"u: {LEARNED}", "a: dos", identity="2")
+    found, counts = threads.extract_threads([*people, prompt(text)], SHARES)
+    new = [row for row in found if row.reference is None]
+    assert [(row.split, row.prompt[0].content) for row in new] == [("train", text)] * kept
+    assert +Counter(counts.dropped) == dropped
+    assert (counts.total, counts.kept) == (3, len(found)) == (3, 2 + kept)
+    with pytest.raises(ValueError, match="has no expert's answer"):
+        _ = threads.extract_threads([prompt("Otra")], SHARES)[0][0].expert
+
+
+def test_the_same_prompt_of_two_sources_is_one() -> None:
+    found, counts = threads.extract_threads([prompt("Otra", "p"), prompt("Otra", "q")], SHARES)
+    assert len(found) == 1
+    assert +Counter(counts.dropped) == {"repeated": 1}
+
+
 VALIDATED = next(f"pregunta {n}" for n in range(100) if split(f"pregunta {n}") == "validation")
 
 

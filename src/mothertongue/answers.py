@@ -12,9 +12,13 @@ def generate_answers(threads: Sequence[Thread], name: str, params: Generator, se
     """`params.n` answers of one generator to every held-out thread, and to `params.train_share` of the others.
 
     These are drawn by their ids: the same ones for every generator with the same share, and all of them are among those
-    of a larger share.
+    of a larger share. Prompts without an expert's answer are all answered: they are there for nothing else.
     """
-    chosen = [row for row in threads if row.split != "train" or unit_hash(row.id) < params.train_share]
+    chosen = [
+        row
+        for row in threads
+        if row.split != "train" or row.reference is None or unit_hash(row.id) < params.train_share
+    ]
     asked = [(thread, index) for thread in chosen for index in range(params.n)]
     encoded = {thread.id: model.chat.encode_prompt(_conversation(thread, params)) for thread in chosen}
     requests = [

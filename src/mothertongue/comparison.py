@@ -151,10 +151,10 @@ def _estimate_references(threads: Sequence[Thread], params: Metrics) -> dict[str
     held_out = [thread for thread in threads if thread.split == params.split]
     train = [thread for thread in sorted(threads, key=lambda t: t.id) if thread.split == "train"]
     same = {
-        code: texts.find_medoid([thread.reference for thread in train if thread.language == code])
+        code: texts.find_medoid([t.reference for t in train if t.language == code and t.reference is not None])
         for code in {thread.language for thread in held_out}
     }
-    experts, trivial = [t.reference for t in held_out], [same[t.language] for t in held_out]
+    experts, trivial = [t.expert for t in held_out], [same[t.language] for t in held_out]
     found: dict[str, dict[str, Estimate]] = {}
     for name, answers in (("experts", experts), ("trivial", trivial)):
         items = _group_by_figure(texts.score_answers(held_out, answers))

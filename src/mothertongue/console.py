@@ -47,7 +47,7 @@ def run(command: click.Command) -> None:
     key = f"-{arguments[0]}" if arguments[0].isidentifier() else ""
     path = LOGS / f"{Path(sys.argv[0]).stem}{key}.log"
     code = 0
-    with _redirected(path):
+    with redirected(path):
         try:
             command(standalone_mode=False)
         except click.ClickException as error:
@@ -65,7 +65,7 @@ def run(command: click.Command) -> None:
 
 
 @contextmanager
-def _redirected(path: Path) -> Iterator[None]:
+def redirected(path: Path) -> Iterator[None]:
     """Send file descriptors 1 and 2 to a file, and keep the terminal's in `_terminal`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {number: os.dup(number) for number in (1, 2)}

@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 from mothertongue.errors import BadInput
 from mothertongue.params import Replies
 from mothertongue.records import Conversation, Message, RowCounts, row_id
-from mothertongue.rows import Row, parse
+from mothertongue.rows import NonBlank, Row, parse
 
 Numbered = Iterable[tuple[str, object]]  # ("file:line", value)
 FindLanguage = Callable[[str | None, str], str | None]  # row_language of a source
@@ -28,6 +28,12 @@ class _Turn(_Loose):
 
 class _Dialogue(_Loose):
     messages: list[_Turn]
+    language: str | None = None
+    lang: str | None = None
+
+
+class _Prompt(_Loose):
+    prompt: NonBlank
     language: str | None = None
     lang: str | None = None
 
@@ -91,6 +97,20 @@ def from_messages(source: str, rows: Numbered, find_language: FindLanguage) -> t
             found.append(_conversation(source, language, turns))
         else:
             dropped["other_language"] += len(dialogue.messages)
+    return found, _count(found, dropped)
+
+
+def from_prompts(source: str, rows: Numbered, find_language: FindLanguage) -> tuple[list[Conversation], RowCounts]:
+    """Rows like `{"prompt": "...", "language": ...}`, which no expert has answered; language may be missing."""
+    found = []
+    dropped: Counter[str] = Counter()
+    for where, row in rows:
+        asked = parse(_Prompt, row, where)
+        if language := find_language(asked.language or asked.lang, where):
+            turn = Message(role="user", content=asked.prompt)
+            found.append(_conversation(source, language, [turn]).model_copy(update={"unanswered": True}))
+        else:
+            dropped["other_language"] += 1
     return found, _count(found, dropped)
 
 

@@ -17,7 +17,7 @@ def filter_conversations(rows: Iterable[Conversation], params: Filtered) -> tupl
     dropped = Counter(dict.fromkeys(REASONS, 0))
     seen: set[object] = set()
     for row in rows:
-        same = row.language, tuple((m.role, " ".join(m.content.split())) for m in row.messages)
+        same = row.language, row.unanswered, tuple((m.role, " ".join(m.content.split())) for m in row.messages)
         reason = "duplicate" if same in seen else drop_reason(row, params)
         seen.add(same)
         if reason:
@@ -31,9 +31,9 @@ def drop_reason(row: Conversation, params: Filtered) -> str | None:
     """The first filter that a conversation does not pass, or None."""
     answers = [languages.split_words(m.content) for m in row.messages if m.role == "assistant"]
     text = "\n".join(m.content for m in row.messages)
-    if not answers:
+    if not answers and not row.unanswered:
         return "no_answer"
-    if min(map(len, answers)) < params.min_words:  # each of them becomes an example
+    if min(map(len, answers), default=params.min_words) < params.min_words:  # each of them becomes an example
         return "too_short"
     if max(len(languages.split_words(m.content)) for m in row.messages) > params.max_words:
         return "too_long"

@@ -44,5 +44,6 @@ class JudgeAccuracy(Row):
     """How often a judge scores the expert's answer over a sample of one generator, and the mean scores of both."""
 
     samples: int
+    no_reference: int = 0  # samples that answer a prompt without an expert's answer, and are not among the others
     unscored: int  # samples without a score, or whose expert's answer has none; in none of the figures
     figures: dict[str, Estimate]  # expert, sample, judge, longer, language; empty where nothing has a score

@@ -84,5 +84,5 @@ def _select_probes(threads: Sequence[Thread], start: Path, adapter: Path) -> lis
         )
     if read_json_object(start / "config.json").get("quantization_config"):
         raise BadInput(f"{start}: is quantised, and no adapter can be merged into it; merge it into the original")
-    held_out = [thread for thread in threads if thread.split != "train"] or list(threads)
-    return [chat.encode_answer(thread.prompt, thread.reference) for thread in held_out[:PROBES]]
+    held_out = [thread for thread in threads if thread.split != "train"] or [t for t in threads if t.reference]
+    return [chat.encode_answer(thread.prompt, thread.expert) for thread in held_out[:PROBES]]

@@ -1,5 +1,6 @@
-"""Model folders from packages, the Hugging Face hub and local folders."""
+"""Model folders from packages, the Hugging Face hub, local folders and earlier versions of the project."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from mothertongue import packages
 from mothertongue.errors import BadInput
 from mothertongue.files import new_folder
 from mothertongue.origin import Origin, write_origin
-from mothertongue.params import FolderModel, HubModel, Model, PackageModel
+from mothertongue.params import FolderModel, HubModel, Model, PackageModel, VersionModel
 
 KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 # Mistral's own format, beside the hub's: the same weights once more, and a tokenizer without a chat template.
@@ -17,16 +18,18 @@ LEFT_OUT = ("consolidated*", "tekken.json")
 
 def fetch(params: Model, out: Path) -> None:
     """Write a model as a folder of safetensors with its tokenizer. Raises BadInput where it has no weights."""
-    place = None if isinstance(params, PackageModel) else resolve(params)
+    place = resolve(params) if isinstance(params, HubModel | FolderModel) else None
     with new_folder(out) as folder:
+        revision = None if isinstance(params, FolderModel) else params.revision
         if isinstance(params, PackageModel):
             _convert_gguf(params, folder)
+        elif isinstance(params, VersionModel):
+            revision = _copy_version(params, folder)
         elif place:
             for pattern in KEPT:
                 for path in place.glob(pattern):
                     if not any(map(path.match, LEFT_OUT)):
                         shutil.copyfile(path, folder / path.name)
-        revision = None if isinstance(params, FolderModel) else params.revision
         write_origin(folder, Origin(source=params.source, id=params.id, revision=revision, dtype=params.dtype))
 
 
@@ -64,6 +67,44 @@ def _check_complete(weights: list[Path]) -> None:
                 pass
         except (OSError, SafetensorError) as error:
             raise BadInput(f"{path}: incomplete ({error}); fetch the model again") from error
+
+
+def _copy_version(params: VersionModel, folder: Path) -> str:
+    """Copy a model out of DVC's cache, and give DVC's digest of its folder, which is the same in every commit.
+
+    Raises BadInput where the commit, its model or a file of it is not there, and where a file has not the digest that
+    dvc.lock had at that commit: DVC itself does not look at the content of its cache again.
+    """
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+
+    name = f"models/{params.id} of commit {params.revision}"
+    # `dvc exp run --temp` works in a copy of the project below its .dvc, which has no other experiments.
+    around = next((path.parent for path in Path.cwd().parents if path.name == ".dvc"), Path.cwd())
+    try:
+        version = DVCFileSystem(str(around), rev=params.revision)
+        top = version.info(f"models/{params.id}")
+        files = version.find(f"models/{params.id}", detail=True)
+        for path in files:
+            if any(Path(path).match(pattern) for pattern in KEPT):
+                # Not get_file: that gives a link to the file in the cache, and who writes to it destroys that one.
+                with version.open(path, "rb") as source, (folder / Path(path).name).open("wb") as file:
+                    shutil.copyfileobj(source, file)
+    except (DvcException, OSError) as error:
+        raise BadInput(
+            f"params.yaml: models: {name} is not there ({' '.join(str(error).split())}); correct id or revision, or"
+            " `dvc pull` it"
+        ) from error
+    if not list(folder.glob("*.safetensors")):
+        raise BadInput(f"params.yaml: models: {name} has no *.safetensors file; name another model")
+    for path, found in files.items():
+        copied = folder / Path(path).name
+        if copied.exists():
+            with copied.open("rb") as file:
+                digest = hashlib.file_digest(file, "md5").hexdigest()
+            if digest != found["dvc_info"]["md5"]:
+                raise BadInput(f"{path} of commit {params.revision}: is damaged in DVC's cache; `dvc pull` it again")
+    return str(top["dvc_info"]["md5"])
 
 
 def _convert_gguf(model: PackageModel, folder: Path) -> None:

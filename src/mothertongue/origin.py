@@ -13,9 +13,12 @@ FILE = "origin.json"
 
 
 class Origin(Row):
-    """`id` is a package, a repository, a folder or an entry of params.yaml; `revision` is there where one is pinned."""
+    """`id` is a package, a repository, a folder or an entry of params.yaml; `revision` is there where one is pinned.
 
-    source: Literal["package", "hub", "folder", "adapter", "quantized"]
+    That of a `version` is DVC's digest of the folder: another commit with the same model makes nothing stale.
+    """
+
+    source: Literal["package", "hub", "folder", "version", "adapter", "quantized"]
     id: str
     revision: str | None
     dtype: Dtype  # what the model computes in, whatever its weights are stored in

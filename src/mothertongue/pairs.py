@@ -12,7 +12,7 @@ from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Thre
 from mothertongue.rows import index_by_id
 from mothertongue.verdicts import Verdict
 
-REASONS = ("no_answer", "no_verdict", "empty", "cut", "wrong_language", "identical", "tie", "margin")
+REASONS = ("no_reference", "no_answer", "no_verdict", "empty", "cut", "wrong_language", "identical", "tie", "margin")
 
 
 class Candidate(NamedTuple):
@@ -42,7 +42,8 @@ def make_pairs(
     Raises BadInput for an answer or a verdict that joins nothing or is a duplicate, and where more of a rule's rejected
     sides were cut than `max_cut_rejected`: training on those would teach that long answers are bad.
     """
-    given = sorted([*map(reference_answer, threads), *answers], key=lambda answer: (answer.index, answer.id))
+    experts = [reference_answer(thread) for thread in threads if thread.reference is not None]
+    given = sorted([*experts, *answers], key=lambda answer: (answer.index, answer.id))
     scores = _index_scores(verdicts, _check_answers(given, threads))
     by_thread: dict[str, list[Answer]] = defaultdict(list)
     for answer in given:
@@ -102,6 +103,8 @@ def select_pair(rule: Rule, candidates: Sequence[Candidate], language: str) -> t
     """
     ranked = rule.judge != ASSUMPTION
     pool = [_filter_by_name(rule.chosen, candidates), _filter_by_name(rule.rejected, candidates)]
+    if any(name == "reference" and not part for name, part in zip((rule.chosen, rule.rejected), pool, strict=True)):
+        return "no_reference"
     if not all(pool):
         return "no_answer"
     if ranked:

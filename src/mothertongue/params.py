@@ -99,11 +99,20 @@ class FolderModel(Section):
     dtype: Dtype
 
 
+class VersionModel(Section):
+    """A model that this project made: models/<id> of one of its commits, such as that of an experiment."""
+
+    source: Literal["version"]
+    id: Name
+    revision: Annotated[str, AfterValidator(_check_commit)]
+    dtype: Dtype
+
+
 # `dtype` is what the model computes in, whatever its weights are stored in.
-Model = Annotated[PackageModel | HubModel | FolderModel, Field(discriminator="source")]
+Model = Annotated[PackageModel | HubModel | FolderModel | VersionModel, Field(discriminator="source")]
 
 
-Format = Literal["oasst_trees", "oasst_messages", "messages"]
+Format = Literal["oasst_trees", "oasst_messages", "messages", "prompts"]
 Replies = Literal["best", "all"]  # which of several replies to one message of OpenAssistant's are followed
 
 
@@ -197,7 +206,22 @@ class RubricJudge(Section):
     min_label_mass: Share  # probability that the five scores must have together, else the verdict is `unparsed`
 
 
-Judge = RubricJudge  # to become a union by `kind`
+class AdditiveJudge(Section):
+    """A model that reviews an answer by adding up to five points; the score is the mean of several such votes.
+
+    (Self-rewarding language models, Yuan et al. 2024.)
+    """
+
+    kind: Literal["additive"]
+    model: Name  # of section `models`
+    engine: Engine
+    votes: Annotated[int, Field(ge=1)]  # reviews of each answer
+    temperature: Annotated[float, Field(gt=0)]  # of a review: at 0 all votes would be equal
+    max_tokens: Annotated[int, Field(ge=1)]  # of a review
+    min_label_mass: Share  # probability that the six scores must have together, else the verdict is `unparsed`
+
+
+Judge = Annotated[RubricJudge | AdditiveJudge, Field(discriminator="kind")]
 
 ASSUMPTION = "assumption"  # named by a rule instead of a judge: the chosen side is taken to be better
 
@@ -373,6 +397,14 @@ class Metrics(Section):
     translation_tokens: Annotated[int, Field(ge=1)]
 
 
+class Rounds(Section):
+    """What `make rounds` does between its rounds, each of which is one run of the whole chain."""
+
+    prompts: Annotated[int, Field(ge=1)]  # new ones that the model is asked for in each round
+    judge: Name  # of section `scored`: the model judges itself, so its model is the one that a round starts from
+    max_drift: Annotated[float, Field(ge=0)]  # how much higher than at first it may grade the same answers, in points
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -389,6 +421,7 @@ class Params(Section):
     merged: Merged
     quantized: dict[Name, Level]
     metrics: Metrics
+    rounds: Rounds | None = None  # `make rounds` needs it
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

@@ -27,10 +27,14 @@ class Conversation(Row):
     source: str
     language: str
     messages: Annotated[list[Message], Field(min_length=1)]
+    unanswered: bool = False  # a prompt: models answer its last turn, and there is no expert's answer to learn
 
 
 class Thread(Row):
-    """One assistant turn to learn: the turns before it, and the expert's answer."""
+    """One assistant turn to learn: the turns before it, and the expert's answer.
+
+    `reference` is None for a prompt without one, which is in split train: models answer it, and nothing else.
+    """
 
     id: str
     conversation: str
@@ -38,7 +42,14 @@ class Thread(Row):
     group: str  # conversations with the same opening (a tree's branches) are not independent: one split, one group
     split: Split
     prompt: Annotated[list[Message], Field(min_length=1)]
-    reference: str
+    reference: str | None
+
+    @property
+    def expert(self) -> str:
+        """The expert's answer, for rows that have one: all held-out ones. Raises ValueError for the others."""
+        if self.reference is None:
+            raise ValueError(f"thread {self.id!r} has no expert's answer")
+        return self.reference
 
 
 class Text(Row):
@@ -119,13 +130,16 @@ def unit_hash(text: str) -> float:
 
 
 def reference_answer(thread: Thread) -> Answer:
-    """The expert's answer as a row that judges can score; its generator is `reference`."""
+    """The expert's answer as a row that judges can score; its generator is `reference`.
+
+    Raises ValueError where there is none.
+    """
     return Answer(
-        id=row_id(thread.id, "reference", 0, thread.reference),
+        id=row_id(thread.id, "reference", 0, thread.expert),
         thread=thread.id,
         generator="reference",
         index=0,
-        text=thread.reference,
+        text=thread.expert,
         tokens=0,
         finish="stop",
     )

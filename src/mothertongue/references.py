@@ -26,7 +26,7 @@ FOLDER = "adapter"  # models/adapter is the folder of all adapters
 
 def find_problems(params: Params) -> list[Problem]:
     """Every broken reference and every name with two meanings; empty where there is none."""
-    checks = (_languages, _sources, _texts, _models, _steps, _generators, _judges, _rules, _columns)
+    checks = (_languages, _sources, _texts, _models, _steps, _generators, _judges, _rules, _columns, _rounds)
     return [problem for check in checks for problem in check(params)]
 
 
@@ -46,9 +46,9 @@ def _sources(params: Params) -> Iterator[Problem]:
         if any(_overlap(source, other) for other in sources[:number]):
             yield where, "duplicate of an earlier source; delete one"
         if isinstance(source, HubConversations | FileConversations):
-            if source.format == "messages" and source.replies:
+            if source.format in ("messages", "prompts") and source.replies:
                 yield (*where, "replies"), f"format {source.format} has no ranked replies; remove it"
-            if source.format != "messages" and not source.replies:
+            if source.format not in ("messages", "prompts") and not source.replies:
                 yield (*where, "replies"), "missing; add best or all"
         if source.language is not None and source.language not in params.languages:
             yield (*where, "language"), _unknown(source.language, params.languages)
@@ -223,6 +223,35 @@ def _columns(params: Params) -> Iterator[Problem]:
         yield ("metrics", "headline"), "is a baseline; take a column that is compared with them"
     elif columns[metrics.headline].model == metrics.reference_model and not columns[metrics.headline].system_prompt:
         yield ("metrics", "reference_model"), "is the headline's model, whose rewards would all be 0; take its start"
+
+
+def _rounds(params: Params) -> Iterator[Problem]:
+    if not (rounds := params.rounds) or params.metrics.headline not in params.metrics.models:
+        return
+    model = params.metrics.models[params.metrics.headline].model
+    if model not in params.adapter:
+        yield (
+            ("metrics", "headline"),
+            f"{model!r} is no step, and a round starts from what the round before has trained",
+        )
+        return
+    start = find_start(params)
+    if rounds.judge not in params.scored:
+        yield ("rounds", "judge"), _unknown(rounds.judge, params.scored)
+    elif params.scored[rounds.judge].model != start:
+        yield ("rounds", "judge"), f"in rounds the model judges itself; take a judge with model {start}"
+    if all(entry.model != start for entry in params.generated.values()):
+        yield ("rounds",), f"no generator has model {start}, whose answers are judged; add one"
+    if not params.threads.validation:
+        yield ("rounds",), "threads.validation is 0, so there are no answers to judge in every round; raise it"
+
+
+def find_start(params: Params) -> str:
+    """The fetched model that the training of the headline's model starts from."""
+    name = params.metrics.models[params.metrics.headline].model
+    for _ in params.adapter:  # at most so many steps, also where two start from each other
+        name = params.adapter[name].start if name in params.adapter else name
+    return name
 
 
 def _before_pairs(params: Params) -> list[str]:

@@ -203,7 +203,7 @@ def _sample_table(found: Comparison, answers: Mapping[str, Mapping[str, str]], h
     names = [*found.baselines, found.subject]
     lines = [f"| the first held-out questions | expert | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
     for thread in sorted(held_out, key=lambda thread: thread.id)[:5]:
-        cells = (thread.prompt[-1].content, thread.reference, *(answers[name][thread.id] for name in names))
+        cells = (thread.prompt[-1].content, thread.expert, *(answers[name][thread.id] for name in names))
         lines.append(f"| {' | '.join(map(_escape_cell, cells))} |")
     return lines
 

@@ -15,6 +15,7 @@ from mothertongue.conversations import (
     from_messages,
     from_oasst_messages,
     from_oasst_trees,
+    from_prompts,
     row_language,
 )
 from mothertongue.errors import BadInput
@@ -130,6 +131,8 @@ def _parse(
     match source.format:
         case "messages":
             return from_messages(source.id, rows, find_language)
+        case "prompts":
+            return from_prompts(source.id, rows, find_language)
         case "oasst_trees":
             return from_oasst_trees(source.id, rows, find_language, source.replies or "best")
         case "oasst_messages":

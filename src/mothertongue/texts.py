@@ -23,9 +23,9 @@ def score_answers(threads: Sequence[Thread], answers: Sequence[str]) -> list[Sam
     """
     times = Counter((t.language, _normalized(text)) for t, text in zip(threads, answers, strict=True))
     others = pick_mismatched([exchange(thread) for thread in threads])
-    chrf = _chrf(answers, [thread.reference for thread in threads])
+    chrf = _chrf(answers, [thread.expert for thread in threads])
     mismatched = [thread if place is None else threads[place] for thread, place in zip(threads, others, strict=True)]
-    control = _chrf(answers, [thread.reference for thread in mismatched])
+    control = _chrf(answers, [thread.expert for thread in mismatched])
     scores = []
     for thread, text, row, other, unlike in zip(threads, answers, chrf, others, control, strict=True):
         right, repeated = score_language_and_repetition(text, thread.language)
@@ -69,7 +69,7 @@ class Exchange(NamedTuple):
 
 def exchange(thread: Thread) -> Exchange:
     """The last question of a thread and the expert's answer."""
-    return Exchange(thread.id, thread.language, thread.group, thread.prompt[-1].content, thread.reference)
+    return Exchange(thread.id, thread.language, thread.group, thread.prompt[-1].content, thread.expert)
 
 
 def pick_mismatched(rows: Sequence[Exchange]) -> list[int | None]:
@@ -112,7 +112,7 @@ def score_at_equal_lengths(
         for side, text in zip(cut, pair, strict=True):
             side.append(languages.truncate_words(text, shorter))
     if figure == "chrf_to_expert":
-        references = [threads[item.id].reference for item in items]
+        references = [threads[item.id].expert for item in items]
         values = [_chrf(side, references) for side in cut]
     else:
         place = ("right_language", "repetition").index(figure)

@@ -1,7 +1,7 @@
 """One row per assistant turn, and its split: a question is in one split only."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Protocol, TypeVar
 
 from mothertongue import languages
@@ -18,12 +18,18 @@ def extract_threads(rows: Iterable[Conversation], params: Threads) -> tuple[list
     so that the items of a measurement are different questions. A thread of another split with the answer of a held-out
     one is dropped: as `held_out` if it also has its last question, else as `held_out_answer`. Words are compared,
     ignoring case and punctuation; a text without words is compared as it is.
+
+    A prompt without an answer becomes a thread of split train; with the opening of a held-out one it is dropped as
+    `held_out`.
     """
     threads: dict[str, Thread] = {}
-    dropped = Counter(repeated=0, empty=0, opening=0, repeated_held_out_prompt=0)
+    dropped: Counter[str] = Counter(repeated=0, empty=0, opening=0, repeated_held_out_prompt=0)
     held_out: set[str] = set()
     total = 0
-    for row in sorted(rows, key=lambda row: row.id):
+    rows = sorted(rows, key=lambda row: row.id)
+    for row in rows:
+        if row.unanswered:
+            continue  # see below: which openings are held out is known only then
         split, group = assign_split(row, params), row_id(opening_words(row))
         for turn, message in enumerate(row.messages):
             if message.role != "assistant":
@@ -52,7 +58,37 @@ def extract_threads(rows: Iterable[Conversation], params: Threads) -> tuple[list
                     reference=message.content,
                 )
     kept, twice = _drop_held_out(list(threads.values()))
-    return kept, RowCounts(total=total, kept=len(kept), dropped=dict(dropped) | twice)
+    prompts = [row for row in rows if row.unanswered]
+    held_out_groups = {thread.group for thread in kept if thread.split != "train"}
+    asked_only, lost = _extract_prompts(prompts, held_out_groups)
+    counts = dropped + Counter(twice) + lost
+    total += len(prompts)
+    kept += asked_only
+    return kept, RowCounts(
+        total=total, kept=len(kept), dropped={reason: counts[reason] for reason in (*dropped, *twice)}
+    )
+
+
+def _extract_prompts(rows: Sequence[Conversation], held_out: Set[str]) -> tuple[list[Thread], Counter[str]]:
+    """Prompts without an answer as threads, and the number dropped by each reason; `held_out` are groups."""
+    found: dict[str, Thread] = {}
+    dropped: Counter[str] = Counter()
+    for row in rows:
+        group = row_id(opening_words(row))
+        identity = row_id(row_id([(m.role, m.content) for m in row.messages]), None)
+        if group in held_out or identity in found:
+            dropped["held_out" if group in held_out else "repeated"] += 1
+            continue
+        found[identity] = Thread(
+            id=identity,
+            conversation=row.id,
+            language=row.language,
+            group=group,
+            split="train",
+            prompt=row.messages,
+            reference=None,
+        )
+    return list(found.values()), dropped
 
 
 def _drop_held_out(rows: Sequence[Thread]) -> tuple[list[Thread], dict[str, int]]:
@@ -61,7 +97,7 @@ def _drop_held_out(rows: Sequence[Thread]) -> tuple[list[Thread], dict[str, int]
     def key(text: str) -> object:
         return tuple(languages.split_words(text)) or text
 
-    keyed = [(row, key(row.reference), key(row.prompt[-1].content)) for row in rows]
+    keyed = [(row, key(row.expert), key(row.prompt[-1].content)) for row in rows]
     answers: dict[object, Split] = {}
     exchanges: dict[object, Split] = {}
     for split in reversed(SPLITS):

@@ -47,13 +47,15 @@ def measure_accuracy(
 
     That is the area under the ROC curve within threads: 0.5 is chance, 1 a judge that always prefers the expert. Beside
     it, on the same items, two judges that cost nothing: the answer with more words is better (`longer`), the one in the
-    thread's language is (`language`). Threads of split test are left out, because judges are chosen by this.
+    thread's language is (`language`). Threads of split test are left out, because judges are chosen by this, and
+    prompts without an expert's answer.
     """
     scores = {verdict.answer: verdict.score for verdict in verdicts if verdict.score is not None}
     asked = {thread.id: thread for thread in threads if thread.split != "test"}
     found = {}
     for generator in sorted({answer.generator for answer in answers} - {"reference"}):
-        samples = [answer for answer in answers if answer.generator == generator and answer.thread in asked]
+        every = [answer for answer in answers if answer.generator == generator and answer.thread in asked]
+        samples = [answer for answer in every if asked[answer.thread].reference is not None]
         items: list[SampleScore] = []
         for sample in samples:
             thread = asked[sample.thread]
@@ -82,7 +84,12 @@ def measure_accuracy(
             ]
         figures = _estimate(items, signature)
         scored = next((figure.n for figure in figures.values()), 0)
-        found[generator] = JudgeAccuracy(samples=len(samples), unscored=len(samples) - scored, figures=figures)
+        found[generator] = JudgeAccuracy(
+            samples=len(samples),
+            no_reference=len(every) - len(samples),
+            unscored=len(samples) - scored,
+            figures=figures,
+        )
     return found
 
 

@@ -17,7 +17,7 @@ def measure(threads: Sequence[Thread], subject: Subject) -> list[SampleScore]:
         for thread, place in zip(threads, others, strict=True)
         if place is not None
     ]
-    asked = [(Asked(thread.prompt, thread.language), other.reference, True) for _, thread, other in pairs]
+    asked = [(Asked(thread.prompt, thread.language), other.expert, True) for _, thread, other in pairs]
     return [
         SampleScore(
             id=thread.id,

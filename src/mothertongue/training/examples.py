@@ -56,15 +56,17 @@ def encode(rows: Sequence[Any], step: Step, chat: Chat, name: str) -> Examples:
 
     Raises BadInput when there is nothing to train on, or too much would be left out.
     """
-    train = [row for row in rows if row.split == "train"]
+    asked = [row for row in rows if row.split == "train"]
+    train = [row for row in asked if not isinstance(row, Thread) or row.reference is not None]
     held_out = [row for row in rows if row.split == "validation"]
     if isinstance(step, CPT):
         return _encode_texts(train, held_out, step, chat)
     probes = _encode_probes(held_out, step, chat)
     if isinstance(step, SFT):
-        return _select(
-            encode_conversations(train, chat), encode_conversations(held_out, chat), probes, "conversations", step, name
-        )
+        conversations = encode_conversations(train, chat), encode_conversations(held_out, chat)
+        found = _select(*conversations, probes, "conversations", step, name)
+        found.report["no_reference"] = len(asked) - len(train)
+        return found
     pairs, others = ([encode_pair(row, chat) for row in part] for part in (train, held_out))
     return _select(pairs, others, probes, "pairs", step, name)
 
@@ -73,7 +75,8 @@ def encode_conversations(threads: Sequence[Thread], chat: Chat) -> list[Conversa
     """One example for each conversation: its longest thread, with the answers of all its threads as targets.
 
     A conversation whose rendering depends on what follows (templates that drop earlier reasoning) gives several
-    examples. An answer without a thread of its own, because a filter dropped it, is no target.
+    examples. An answer without a thread of its own, because a filter dropped it, is no target. All threads have an
+    expert's answer.
     """
     found: list[Conversation] = []
     together: dict[str, list[Thread]] = {}
@@ -82,7 +85,7 @@ def encode_conversations(threads: Sequence[Thread], chat: Chat) -> list[Conversa
     for rows in together.values():
         made: list[Conversation] = []
         for thread in sorted(rows, key=lambda row: (-len(row.prompt), row.id)):
-            prompt, answer = chat.encode_example(thread.prompt, thread.reference)
+            prompt, answer = chat.encode_example(thread.prompt, thread.expert)
             ids = [*prompt, *answer]
             whole = next((each for each in made if each.input_ids[: len(ids)] == ids), None)
             if whole is None:
@@ -131,7 +134,7 @@ def _encode_probes(held_out: Sequence[Thread | Pair], step: SFT | Preference, ch
         if len(found) == step.health.prompts:
             break
         prompt = chat.encode_prompt(row.prompt)
-        expert = row.reference if isinstance(row, Thread) else row.chosen[0].content
+        expert = row.expert if isinstance(row, Thread) else row.chosen[0].content
         _, answer = chat.encode_answer(row.prompt, expert)
         if len(prompt) + step.health.tokens <= step.max_length:
             found.setdefault(prompt, Probe(prompt, row.language, chat.decode(answer[: step.health.tokens])))
