@@ -280,7 +280,8 @@ def _read_frozen(commit: str, values: Params, held_out: Sequence[Thread]) -> lis
         copy.write_bytes(version.read_bytes(path))  # and no link to the file in DVC's cache
         if hashlib.md5(copy.read_bytes()).hexdigest() != version.info(path)["md5"]:
             raise BadInput(
-                f"{path} of commit {commit}: is damaged in DVC's cache; delete that file there, and run again"
+                f"{path} of commit {commit}: is damaged in DVC's cache; delete the file of that digest there, then"
+                " `dvc exp remove round-1`, and run again"
             )
         found += [row for row in read_rows(copy, Answer) if row.thread in known]
     return found
