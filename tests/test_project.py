@@ -26,8 +26,12 @@ STAGES: dict[str, dict[str, Any]] = {
 SCRIPTS = sorted(path for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Modules that a stage reaches by a name in params.yaml, and how dvc.yaml names them and their templates.
-BY_NAME = {"scored": [PACKAGE / "judging/rubric.py"]}
-NAMES = {"judging/rubric.py": "judging/${item.kind}.py", "prompts/rubric": "prompts/${item.kind}"}
+BY_NAME = {"scored": [PACKAGE / f"judging/{kind}.py" for kind in ("grades", "rubric")]}
+NAMES = {
+    place.format(kind): place.format("${item.kind}")
+    for kind in ("grades", "rubric")
+    for place in ("judging/{}.py", "prompts/{}")
+}
 each_stage = pytest.mark.parametrize("stage", STAGES)
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
@@ -236,8 +240,8 @@ def test_importing_a_module_imports_nothing_heavy() -> None:
     assert anywhere >= HEAVY, "the test would not notice them"
 
 
-PURE = ["answers", "conversations", "figures", "filters", "judging/accuracy", "judging/rubric", "pairs"]
-PURE += ["significance", "texts", "threads", "training/health"]
+PURE = ["answers", "conversations", "figures", "filters", "judging/accuracy", "judging/grades", "judging/scale"]
+PURE += ["judging/rubric", "pairs", "significance", "texts", "threads", "training/health"]
 
 
 @pytest.mark.parametrize("name", PURE)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mothertongue.judging import rubric
-from mothertongue.params import Judge, RubricJudge
+from mothertongue.judging import grades, rubric
+from mothertongue.params import GradesJudge, Judge, RubricJudge
 from mothertongue.records import Answer, Thread
 from mothertongue.sampling import Model
 from mothertongue.verdicts import Verdict
@@ -16,3 +16,5 @@ def judge_answers(
     match params:
         case RubricJudge():
             return rubric.judge_answers(threads, answers, name, params, model)
+        case GradesJudge():
+            return grades.judge_answers(threads, answers, name, params, model)

@@ -1,17 +1,14 @@
 """A judge that reads a rubric and answers with a number from 1 to 5."""
 
-import math
 from collections.abc import Sequence
 
 from mothertongue import prompts
 from mothertongue.chat import Chat
-from mothertongue.errors import BadInput
+from mothertongue.judging.scale import expected_score, find_score_tokens, format_question
 from mothertongue.params import RubricJudge
 from mothertongue.records import Answer, Message, Thread, row_id
 from mothertongue.sampling import Model, NextTokenLogprobs
 from mothertongue.verdicts import Verdict
-
-SCORES = (1, 2, 3, 4, 5)  # as in prompts/rubric/request
 
 
 def judge_answers(
@@ -50,33 +47,3 @@ def _request(thread: Thread, answer: Answer, chat: Chat, options: tuple[int, ...
     opening = chat.tokenizer.encode(f"{prompts.render('rubric/opening', language)} ", add_special_tokens=False)
     prompt = chat.encode_prompt([Message(role="user", content=text)])
     return NextTokenLogprobs(prompt=(*prompt, *opening), options=options)
-
-
-def format_question(thread: Thread) -> str:
-    """A thread's prompt as a judge reads it: the one turn, or all turns with their roles."""
-    if len(thread.prompt) == 1:
-        return thread.prompt[0].content
-    return "\n".join(f"{message.role}: {message.content}" for message in thread.prompt)
-
-
-def find_score_tokens(chat: Chat, judge: str) -> tuple[int, ...]:
-    """The token of each score. Raises BadInput when the tokenizer writes a score in several tokens, or two in one."""
-    found = {score: chat.tokenizer.encode(str(score), add_special_tokens=False) for score in SCORES}
-    for score, ids in found.items():
-        if len(ids) != 1:
-            raise BadInput(
-                f"{judge}: the tokenizer splits the score {score} into {len(ids)} tokens, so it has no probability of"
-                " its own; take another model as judge"
-            )
-    options = tuple(ids[0] for ids in found.values())
-    if len(set(options)) < len(options):
-        raise BadInput(f"{judge}: the tokenizer writes different scores as one token; take another model as judge")
-    return options
-
-
-def expected_score(logs: Sequence[float]) -> tuple[float, float]:
-    """(expected score, sum of the scores' probabilities) from the scores' natural log-probabilities."""
-    weights = [math.exp(log) for log in logs]
-    label_mass = math.fsum(weights)
-    mean = math.fsum(s * w for s, w in zip(SCORES, weights, strict=True)) / label_mass if label_mass else math.nan
-    return mean, label_mass
