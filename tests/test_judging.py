@@ -12,7 +12,8 @@ import pytest
 from mothertongue import judging, languages, prompts
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
-from mothertongue.judging import accuracy, scale
+from mothertongue.judging import accuracy, rubric
+from mothertongue.judging.scores import expected_score, find_score_tokens, format_question
 from mothertongue.measurements import JudgeAccuracy
 from mothertongue.params import GradesJudge, RubricJudge
 from mothertongue.records import Answer, Message, RowCounts, Split, Thread, reference_answer, row_id
@@ -35,11 +36,11 @@ NOTHING = -math.inf
 )
 def test_the_expected_score(probabilities: list[float], score: float, label_mass: float) -> None:
     logs = [math.log(p) if p else NOTHING for p in probabilities]
-    assert scale.expected_score(logs) == pytest.approx((score, label_mass))
+    assert expected_score(logs, rubric.SCORES) == pytest.approx((score, label_mass))
 
 
 def test_no_probability_has_no_score() -> None:
-    score, label_mass = scale.expected_score([NOTHING] * 5)
+    score, label_mass = expected_score([NOTHING] * 5, rubric.SCORES)
     assert math.isnan(score)
     assert label_mass == 0
 
@@ -221,7 +222,7 @@ def test_control_tokens_in_an_answer_that_is_graded_are_escaped(chat: Chat) -> N
     ],
 )
 def test_the_question_of_a_thread(row: Thread, question: str) -> None:
-    assert scale.format_question(row) == question
+    assert format_question(row) == question
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_a_tokenizer_without_a_token_for_each_score_is_refused(encode: dict[str,
     tokenizer = SimpleNamespace(encode=lambda text, **_: ids[text])
     chat: Any = SimpleNamespace(tokenizer=tokenizer)
     with pytest.raises(BadInput) as caught:
-        scale.find_score_tokens(chat, "judge")
+        find_score_tokens(chat, "judge", rubric.SCORES)
     assert caught.value.message == expected
 
 

@@ -241,7 +241,7 @@ def test_importing_a_module_imports_nothing_heavy() -> None:
     assert anywhere >= HEAVY, "the test would not notice them"
 
 
-PURE = ["answers", "conversations", "figures", "filters", "judging/accuracy", "judging/grades", "judging/scale"]
+PURE = ["answers", "conversations", "figures", "filters", "judging/accuracy", "judging/grades", "judging/scores"]
 PURE += ["judging/rubric", "pairs", "significance", "texts", "threads", "training/health"]
 
 

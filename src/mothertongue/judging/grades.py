@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 
 from mothertongue import prompts
-from mothertongue.judging.scale import SCORES, expected_score, find_score_tokens, format_question
+from mothertongue.judging.scores import expected_score, find_score_tokens, format_question
 from mothertongue.params import GradesJudge
 from mothertongue.records import Answer, Message, Thread, row_id
 from mothertongue.sampling import Model, NextTokenLogprobs
 from mothertongue.verdicts import Verdict
+
+GRADES = (1, 2, 3, 4, 5)  # as in prompts/grades/request
 
 
 def judge_answers(
@@ -21,7 +23,7 @@ def judge_answers(
     grades together have a probability under `min_label_mass`. Control tokens in question and answer are escaped.
     """
     chat = model.chat
-    options = find_score_tokens(chat, model.folder.name)
+    options = find_score_tokens(chat, model.folder.name, GRADES)
     by_id = {thread.id: thread for thread in threads}
     written = [chat.encode_prompt(_request(by_id[answer.thread], answer, params)) for answer in answers]
     grades: list[dict[str, float]] = [{} for _ in answers]
@@ -33,9 +35,9 @@ def judge_answers(
         requests = [NextTokenLogprobs(prompt=prompt, options=options) for prompt in written]
         found = model.next_token_logprobs(requests, f"scored {name} {criterion}")
         for place, logs in enumerate(found):
-            grades[place][criterion], mass = expected_score(logs)
+            grades[place][criterion], mass = expected_score(logs, GRADES)
             masses[place].append(mass)
-            written[place] = (*written[place], options[max(range(len(SCORES)), key=lambda each: logs[each])])
+            written[place] = (*written[place], options[max(range(len(GRADES)), key=lambda each: logs[each])])
     return [_verdict(answer, name, params, grades[place], min(masses[place])) for place, answer in enumerate(answers)]
 
 

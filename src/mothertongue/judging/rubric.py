@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from mothertongue import prompts
 from mothertongue.chat import Chat
-from mothertongue.judging.scale import expected_score, find_score_tokens, format_question
+from mothertongue.judging.scores import expected_score, find_score_tokens, format_question
 from mothertongue.params import RubricJudge
 from mothertongue.records import Answer, Message, Thread, row_id
 from mothertongue.sampling import Model, NextTokenLogprobs
 from mothertongue.verdicts import Verdict
+
+SCORES = (1, 2, 3, 4, 5)  # as in prompts/rubric/request
 
 
 def judge_answers(
@@ -19,12 +21,12 @@ def judge_answers(
     (G-Eval, Liu et al. 2023.) A verdict is `unparsed` when the score tokens together have a probability under
     `min_label_mass`. Control tokens in question and answer are escaped, so that neither can start the judge's turn.
     """
-    options = find_score_tokens(model.chat, model.folder.name)
+    options = find_score_tokens(model.chat, model.folder.name, SCORES)
     by_id = {thread.id: thread for thread in threads}
     requests = [_request(by_id[answer.thread], answer, model.chat, options) for answer in answers]
     verdicts = []
     for answer, logs in zip(answers, model.next_token_logprobs(requests, f"scored {name}"), strict=True):
-        score, label_mass = expected_score(logs)
+        score, label_mass = expected_score(logs, SCORES)
         parsed = label_mass > 0 and label_mass >= params.min_label_mass
         verdicts.append(
             Verdict(

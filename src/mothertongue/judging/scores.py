@@ -1,4 +1,4 @@
-"""Grades from 1 to 5, one token each: the tokens, and the expected grade under their probabilities."""
+"""What judges that answer with a number share: the question as they read it, and a score from log-probabilities."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.records import Thread
-
-SCORES = (1, 2, 3, 4, 5)  # as in the requests of prompts/rubric and prompts/grades
 
 
 def format_question(thread: Thread) -> str:
@@ -17,9 +15,9 @@ def format_question(thread: Thread) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in thread.prompt)
 
 
-def find_score_tokens(chat: Chat, judge: str) -> tuple[int, ...]:
+def find_score_tokens(chat: Chat, judge: str, scores: Sequence[int]) -> tuple[int, ...]:
     """The token of each score. Raises BadInput when the tokenizer writes a score in several tokens, or two in one."""
-    found = {score: chat.tokenizer.encode(str(score), add_special_tokens=False) for score in SCORES}
+    found = {score: chat.tokenizer.encode(str(score), add_special_tokens=False) for score in scores}
     for score, ids in found.items():
         if len(ids) != 1:
             raise BadInput(
@@ -32,9 +30,9 @@ def find_score_tokens(chat: Chat, judge: str) -> tuple[int, ...]:
     return options
 
 
-def expected_score(logs: Sequence[float]) -> tuple[float, float]:
+def expected_score(logs: Sequence[float], scores: Sequence[int]) -> tuple[float, float]:
     """(expected score, sum of the scores' probabilities) from the scores' natural log-probabilities."""
     weights = [math.exp(log) for log in logs]
     label_mass = math.fsum(weights)
-    mean = math.fsum(s * w for s, w in zip(SCORES, weights, strict=True)) / label_mass if label_mass else math.nan
+    mean = math.fsum(s * w for s, w in zip(scores, weights, strict=True)) / label_mass if label_mass else math.nan
     return mean, label_mass
