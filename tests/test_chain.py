@@ -375,7 +375,10 @@ def test_parameters_reading_and_printing_make_nothing_stale(clean: toy.Workspace
         ("merging.py", {"merged@sft", "merged@dpo"}),
         ("quantization.py", {"quantized@nf4"}),
         ("judging/rubric.py", {"scored@rubric"}),
+        ("judging/scores.py", {"scored@rubric"}),
+        ("judging/grades.py", set()),
         ("prompts/rubric/request/es.txt", {"scored@rubric"}),
+        ("prompts/grades/request/en.txt", set()),
     ],
 )
 def test_a_module_makes_its_own_stage_stale(clean: toy.Workspace, path: str, stale: set[str]) -> None:

@@ -12,6 +12,7 @@ from project import ROOT
 from mothertongue import conversations
 from mothertongue.conversations import FindLanguage, Numbered, row_language
 from mothertongue.errors import BadInput
+from mothertongue.params import Columns
 from mothertongue.records import Conversation, RowCounts
 from mothertongue.rows import read_objects
 
@@ -45,6 +46,41 @@ def nested(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return {**row, "replies": [node(other) for other in rows if other["parent_id"] == row["message_id"]]}
 
     return [{"message_tree_id": row["message_id"], "prompt": node(row)} for row in rows if row["parent_id"] is None]
+
+
+COLUMNS = Columns(user=["instruction", "input"], assistant="output")
+
+
+def test_columns_become_two_turns() -> None:
+    rows = [
+        {"instruction": "Suma", "input": "1 y 2", "output": "3", "id": 7},
+        {"instruction": "Suma", "input": " ", "output": "3"},
+        {"instruction": "", "input": None, "output": "3"},
+        {"instruction": "Suma", "input": "", "output": "\n"},
+        {"instruction": "Add", "input": "", "output": "3", "lang": "en"},
+        {"instruction": "Resta", "input": "", "output": "1", "language": "es"},
+    ]
+    found, counts = conversations.from_columns("s", numbered(rows), SPANISH, COLUMNS)
+    assert as_text(found) == ["Suma\n\n1 y 2>3", "Suma>3", "Resta>1"]
+    assert [message.role for message in found[0].messages] == ["user", "assistant"]
+    assert counts == RowCounts(total=12, kept=6, dropped={"empty": 4, "other_language": 2})
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"instruction": "Suma", "output": "3"}, "input: missing; add it, or correct `columns` of the source"),
+        ({"instruction": "Suma", "input": "", "output": 3}, "output: input should be text, got 3; take another column"),
+        (
+            {"instruction": ["Suma"], "input": "", "output": "3"},
+            "instruction: input should be text, got ['Suma']; take another column",
+        ),
+    ],
+)
+def test_a_column_that_is_missing_or_no_text_is_named(row: dict[str, Any], expected: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        conversations.from_columns("s", numbered([row]), SPANISH, COLUMNS)
+    assert caught.value.message == f"f.jsonl:1: {expected}"
 
 
 BRANCHES = [flat("A", None), flat("b", "A"), flat("c", "A"), flat("D", "b"), flat("e", "D"), flat("F", "b")]

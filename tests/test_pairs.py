@@ -106,6 +106,26 @@ def test_reasons_for_no_pair(candidates: list[Candidate], margin: float, expecte
     assert shown(found) == expected
 
 
+@pytest.mark.parametrize(
+    ("min_words", "expected"), [(1, "p4 p1"), (5, "p4 p2"), (6, "p3 p2"), (8, "identical"), (9, "too_short")]
+)
+def test_answers_with_few_words_are_no_side(min_words: int, expected: str) -> None:
+    texts = [("No lo sé.", 1), ("Creo que está muy cerca de la plaza.", 2), ("Está en la plaza del pueblo.", 3),
+             ("Está en la plaza mayor.", 4)]  # fmt: skip
+    candidates = [candidate(f"p{place}", "plain", score, text) for place, (text, score) in enumerate(texts, start=1)]
+    assert shown(pairs.select_pair(rule("best", "worst"), candidates, "es", min_words)) == expected
+
+
+def test_pairs_have_the_words_that_are_asked_for() -> None:
+    thread = THREAD.model_copy(update={"reference": "Está en la plaza mayor."})
+    rows = [candidate("p", "plain", 1, "Está muy cerca de aquí.").answer]
+    rule_ = rule("reference", "plain", judge=ASSUMPTION)
+    for min_words, kept in ((5, 1), (6, 0)):
+        asked = Pairs(rules=[rule_.model_copy(update={"min_margin": 0})], max_cut_rejected=1.0, min_words=min_words)
+        _, counts = pairs.make_pairs([thread], rows, [], asked)
+        assert (counts[rule_.name].kept, counts[rule_.name].dropped["too_short"]) == (kept, 1 - kept)
+
+
 def test_the_best_that_ends_in_the_right_language_is_chosen() -> None:
     worst = candidate("p4", "plain", 1, "Sí, ahora mismo voy.", "length")
     cut = candidate("p2", "plain", 4.5, "Creo que está muy cerca de", "length")

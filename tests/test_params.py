@@ -167,16 +167,21 @@ METHODS = "".join(
         [("    dpo: {model: dpo,", "    tuned: {model: dpo,"),
          ("headline: dpo", "headline: tuned")],
         # a step of each method, and two parts of a data set of texts beside a file
-        [(FILE, f"{FILE}\n  texts: [{TEXTS}, {HUB_TEXTS}, {HUB_TEXTS.replace('train', 'test')}]"),
+        [(FILE, f"""{FILE}
+  texts: [{TEXTS}, {HUB_TEXTS}, {HUB_TEXTS.replace('train', 'test')},
+          {HUB_TEXTS.replace('split', 'subset: ro, share: 0.05, split')}]"""),
          ("adapter:\n", f"adapter:\n{METHODS}"), ("from: base", "from: simpo")],
         # what answers and judges is made from no pair
         [("adapter:\n", f"adapter:\n{step_line('sft', 'sft')}{step_line('again', 'sft', **{'from': 'sft'})}"),
          (PLAIN, PLAIN.replace("base", "again")),
          ("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: sft,")],
         [("{sigmoid: 1.0, sft: 1.0}", "{robust: 1.0, sft: 0.5}"), ("label_smoothing: 0.0", "label_smoothing: 0.1")],
+        # named columns, graded on named criteria
+        [("format: messages}", "format: columns, columns: {user: [instruction, input], assistant: output}}"),
+         ("rubric: {kind: rubric", "rubric: {kind: grades, criteria: [correctness, clarity]")],
     ],
     ids=["splits", "folders", "names that look alike", "own languages", "two steps", "no level", "column names",
-         "all methods", "before pairs", "robust"],
+         "all methods", "before pairs", "robust", "columns and criteria"],
 )  # fmt: skip
 def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
     params.load(changed(tmp_path, *changes))
@@ -288,12 +293,22 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("    id: /models/elsewhere", "    id: /models/elsewhere\n    revison: main",
          "9: models.elsewhere.revison: unknown parameter; remove it or fix its name"),
         ("rubric: {kind: rubric", "rubric: {kind: rubrik",
-         "46: scored.rubric.kind: input should be one of 'rubric', 'additive', got 'rubrik'"),
+         "46: scored.rubric.kind: input should be one of 'rubric', 'additive', 'grades', got 'rubrik'"),
         ("min_label_mass: 0.5", "min_label_mass: 1.5",
          "46: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
-         ("13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages', 'messages' or 'prompts', got"
-          " 'message'")),
+         ("13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages', 'messages', 'columns' or"
+          " 'prompts', got 'message'")),
+        ("format: messages}", "format: columns, columns: {user: [q]}}",
+         "13: raw.sources.0.columns.assistant: missing; add it"),
+        ("format: messages}", "format: columns, columns: {user: q, assistant: a}}",
+         "13: raw.sources.0.columns.user: input should be a valid list, got 'q'"),
+        ("rubric: {kind: rubric", "rubric: {kind: grades",
+         "46: scored.rubric.criteria: missing; add it"),
+        ("rubric: {kind: rubric", "rubric: {kind: grades, criteria: []",
+         "46: scored.rubric.criteria: list should have at least 1 item after validation, not 0, got []"),
+        ("max_cut_rejected: 0.5", "max_cut_rejected: 0.5\n  min_words: 0",
+         "51: pairs.min_words: input should be greater than or equal to 1, got 0"),
         ("format: messages}", "format: oasst_trees, replies: worst}",
          "13: raw.sources.0.replies: input should be 'best' or 'all', got 'worst'"),
         ("format: messages}", "format: messages, language: pt-BR}",
@@ -549,6 +564,14 @@ OTHER = "take another source"
         ([("id: toy,", "id: models/dpo,")],
          "5: models.base.id: is in models/, which stages write and DVC removes; take a folder elsewhere"),
         ([("format: messages}", "format: oasst_trees}")], "13: raw.sources.0.replies: missing; add best or all"),
+        ([("format: messages}", "format: columns}")],
+         "13: raw.sources.0.columns: missing; add {user: [...], assistant: ...}"),
+        ([("format: messages}", "format: columns, replies: all, columns: {user: [q], assistant: a}}")],
+         "13: raw.sources.0.replies: format columns has no ranked replies; remove it"),
+        ([("format: messages}", "format: messages, columns: {user: [q], assistant: a}}")],
+         "13: raw.sources.0.columns: format messages names no columns; remove it"),
+        ([("rubric: {kind: rubric", "rubric: {kind: grades, criteria: [relevance, clarity, relevance]")],
+         "46: scored.rubric.criteria.2: 'relevance' is a duplicate; delete one"),
         ([('["es"]', "[es, it]"), (FILE, f"{CORPUS}\n    - {CORPUS.replace('}', ', language: es}')}")],
          "14: raw.sources.1: duplicate of an earlier source; delete one"),
         ([(FILE, f"{CORPUS}\n    - {CORPUS.replace('chatterbot-corpus', 'Chatterbot_Corpus')}")],
@@ -596,7 +619,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     )
     expected = [
         "1: languages: input should be a valid list, got 7",
-        "47: scored.second.kind: input should be one of 'rubric', 'additive', got 'referee'",
+        "47: scored.second.kind: input should be one of 'rubric', 'additive', 'grades', got 'referee'",
         "58: adapter.dpo.weights.alpha: missing; add it",
         "58: adapter.dpo.weights.dropout: input should be less than or equal to 1, got 2",
         "54: adapter.dpo.beta: missing; add it",

@@ -89,11 +89,15 @@ MESSAGES = [
     {"message_id": "c", "parent_id": "a", "role": "assistant", "text": "Calla", "deleted": True},
 ]
 TREE = {"prompt": {**MESSAGES[0], "replies": [{**row, "replies": []} for row in MESSAGES[1:]]}}
-FORMATS = {"messages": [DIALOGUE], "oasst_messages": MESSAGES, "oasst_trees": [TREE], "prompts": [{"prompt": "Hola"}]}
+ROW = {"instruction": "Hola", "input": "", "output": "Buenas"}
+FORMATS = {"columns": [ROW], "messages": [DIALOGUE], "oasst_messages": MESSAGES, "oasst_trees": [TREE]}
+FORMATS |= {"prompts": [{"prompt": "Hola"}]}
+COLUMNS = {"user": ["instruction", "input"], "assistant": "output"}
 
 
 def file(name: str, form: str, **other: str) -> FileConversations:
-    return FileConversations.model_validate({"source": "file", "id": name, "format": form, **other})
+    columns = {"columns": COLUMNS} if form == "columns" else {}
+    return FileConversations.model_validate({"source": "file", "id": name, "format": form, **columns, **other})
 
 
 @pytest.mark.parametrize(
@@ -141,11 +145,12 @@ def test_files_of_every_format_together(tmp_path: Path) -> None:
         write(tmp_path / f"{form}.jsonl", rows)
     raw = Raw(sources=[file(f"{form}.jsonl", form) for form in FORMATS])
     found, counts = sources.read_sources(raw, ["es"], tmp_path)
-    assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"]] * 3 + [["Hola"]]
-    assert [row.unanswered for row in found] == [False] * 3 + [True]
+    assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"]] * 4 + [["Hola"]]
+    assert [row.unanswered for row in found] == [False] * 4 + [True]
     assert [row.source for row in found] == [f"{form}.jsonl" for form in FORMATS]
-    assert len({row.id for row in found}) == 4
+    assert len({row.id for row in found}) == 5
     assert {name: str(counted) for name, counted in counts.items()} == {
+        "columns.jsonl": "2 of 2",
         "messages.jsonl": "2 of 2",
         "oasst_messages.jsonl": "2 of 3 (dropped: deleted 1)",
         "oasst_trees.jsonl": "2 of 3 (dropped: deleted 1)",
@@ -235,6 +240,22 @@ def test_splits_of_a_data_set(hub: Path) -> None:
     }
 
 
+def test_a_subset_of_a_data_set_and_a_part_of_its_split(hub: Path) -> None:
+    """As OpenLLM's and others' data sets have it: a folder for each language, named in README.md."""
+    for code, rows in (("es", [DIALOGUE] * 4), ("it", [{"messages": DIALOGUE["messages"][:1]}] * 4)):
+        (hub / code).mkdir()
+        write(hub / code / "train.jsonl", list(rows))
+    configs = "".join(f"- config_name: {code}\n  data_files: {code}/*.jsonl\n" for code in ("es", "it"))
+    (hub / "README.md").write_text(f"---\nconfigs:\n{configs}---\n", encoding="utf-8")
+    parts = [{"subset": "es", "split": "train[:25%]"}, {"subset": "it", "split": "train"}]
+    raw = Raw(sources=[hub_raw(hub, "train").sources[0].model_copy(update=part) for part in parts])
+    found, counts = sources.read_sources(raw, ["es"], hub)
+    assert [len(row.messages) for row in found] == [2, 1, 1, 1, 1]
+    assert list(counts) == [f"{hub} es train[:25%]", f"{hub} it train"]
+    with pytest.raises(BadInput, match="correct id, revision, subset or split"):
+        sources.read_sources(Raw(sources=[raw.sources[0].model_copy(update={"subset": "fr"})]), ["es"], hub)
+
+
 def test_a_bad_row_of_a_data_set_is_named(hub: Path) -> None:
     write(hub / "train.jsonl", [DIALOGUE, {"messages": []}])
     with pytest.raises(BadInput) as caught:
@@ -248,7 +269,7 @@ def test_a_split_that_is_not_there(hub: Path) -> None:
     text = re.sub(r"\['\w+', '\w+'\]", "[...]", caught.value.message)
     assert text == (
         f'params.yaml: raw.sources: {hub} at {COMMIT}: Unknown split "trian". Should be one of [...].;'
-        " correct id, revision or split"
+        " correct id, revision, subset or split"
     )
 
 
@@ -264,13 +285,14 @@ def test_the_declared_language_of_a_data_set(hub: Path) -> None:
     )
 
 
-def texts(*sources_: dict[str, str]) -> Raw:
+def texts(*sources_: dict[str, Any]) -> Raw:
     """Those sources of texts, beside conversations that are not read."""
     read = TypeAdapter[Any](Texts).validate_python
     return Raw(sources=[file("mine.jsonl", "messages")], texts=[read(source) for source in sources_])
 
 
 BOOKS = {"source": "file", "id": "books.jsonl"}
+DROPPED = {"other_language": 0, "empty": 0, "duplicate": 0, "not_in_share": 0}
 
 
 def test_texts_that_are_dropped_are_counted_by_reason(tmp_path: Path) -> None:
@@ -282,9 +304,23 @@ def test_texts_that_are_dropped_are_counted_by_reason(tmp_path: Path) -> None:
         ("uno", "books.jsonl", "es"), ("dos", "books.jsonl", "es"), ("tres", "more.jsonl", "es")
     ]  # fmt: skip
     assert counts == {
-        "books.jsonl (texts)": RowCounts(total=5, kept=2, dropped={"other_language": 0, "empty": 2, "duplicate": 1}),
-        "more.jsonl (texts)": RowCounts(total=3, kept=1, dropped={"other_language": 1, "empty": 0, "duplicate": 1}),
+        "books.jsonl (texts)": RowCounts(total=5, kept=2, dropped=DROPPED | {"empty": 2, "duplicate": 1}),
+        "more.jsonl (texts)": RowCounts(total=3, kept=1, dropped=DROPPED | {"other_language": 1, "duplicate": 1}),
     }
+
+
+def test_a_share_of_texts_is_part_of_a_larger_one(tmp_path: Path) -> None:
+    write(tmp_path / "books.jsonl", [{"text": f"texto {number}"} for number in range(400)])
+    found = {}
+    for share in (0.05, 0.1, 0.2, 1.0):
+        raw = texts(BOOKS | {"share": share})
+        rows, counts = sources.read_texts(raw, ["es"], tmp_path)
+        found[share] = {row.id for row in rows}
+        dropped = DROPPED | {"not_in_share": 400 - len(rows)}
+        assert counts == {"books.jsonl (texts)": RowCounts(total=400, kept=len(rows), dropped=dropped)}
+    assert found[0.05] < found[0.1] < found[0.2] < found[1.0]
+    assert [len(found[share]) for share in found] == pytest.approx([20, 40, 80, 400], rel=0.4)
+    assert len(found[1.0]) == 400
 
 
 def test_no_source_of_texts_gives_none(tmp_path: Path) -> None:
@@ -362,5 +398,5 @@ def test_texts_of_a_data_set(hub: Path) -> None:
         sources.read_texts(texts(one | {"split": "trian"}), ["es"], hub)
     assert re.sub(r"\['\w+', '\w+'\]", "[...]", caught.value.message) == (
         f'params.yaml: raw.texts: {hub} at {COMMIT}: Unknown split "trian". Should be one of [...].;'
-        " correct id, revision or split"
+        " correct id, revision, subset or split"
     )

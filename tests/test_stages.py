@@ -134,7 +134,7 @@ def test_texts_are_read_beside_conversations() -> None:
     )
     assert [row.text for row in read_rows(Path("data/texts.jsonl"), Text)] == ["Había una vez un gato."]
     assert read_json("metrics/raw.json")["texts.jsonl (texts)"] == {
-        "total": 2, "kept": 1, "dropped": {"other_language": 0, "empty": 1, "duplicate": 0}
+        "total": 2, "kept": 1, "dropped": {"other_language": 0, "empty": 1, "duplicate": 0, "not_in_share": 0}
     }  # fmt: skip
 
 
@@ -516,6 +516,7 @@ def test_pairs(judged: list[Thread]) -> None:
         "no_reference": 0,
         "no_verdict": 1,
         "tie": 0,
+        "too_short": 0,
         "wrong_language": 0,
     }
     counts = read_json("metrics/pairs.json")["reference_over_plain"]

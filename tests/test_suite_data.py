@@ -13,8 +13,9 @@ from mothertongue.errors import BadInput
 from mothertongue.suites.data import Question, read_questions, read_sentences
 
 QUESTIONS = ROOT / "data/suites/benchmark.jsonl"
-SENTENCES = read_sentences(ROOT / "data/suites/translation.jsonl", ["es", "it"])
-each_language = pytest.mark.parametrize("language", ["es", "it"])
+LANGUAGES = ["es", "it", "en"]
+SENTENCES = read_sentences(ROOT / "data/suites/translation.jsonl", ["es", "it", "ro"])
+each_language = pytest.mark.parametrize("language", LANGUAGES)
 
 
 def read_rows_of(language: str) -> list[Question]:
@@ -22,11 +23,11 @@ def read_rows_of(language: str) -> list[Question]:
 
 
 def test_number_of_items() -> None:
-    rows = read_questions(QUESTIONS, ["es", "it"])
-    assert len(rows) == len(QUESTIONS.read_text(encoding="utf-8").splitlines()) == 240
-    assert sorted(row.id for row in rows) == sorted(row.id for code in ("it", "es") for row in read_rows_of(code))
+    rows = read_questions(QUESTIONS, LANGUAGES)
+    assert len(rows) == len(QUESTIONS.read_text(encoding="utf-8").splitlines()) == 340
+    assert sorted(row.id for row in rows) == sorted(row.id for code in LANGUAGES for row in read_rows_of(code))
     assert len(SENTENCES) == 120
-    assert len({row.id for row in rows}) == 240
+    assert len({row.id for row in rows}) == 340
     assert len({row.id for row in SENTENCES}) == 120
 
 
@@ -66,13 +67,13 @@ def test_the_length_of_a_choice_seldom_gives_the_answer_away(language: str) -> N
 
 
 def test_sentences() -> None:
-    for code in ("en", "es", "it"):
+    for code in ("en", "es", "it", "ro"):
         texts = [row.text[code] for row in SENTENCES]
         assert len(set(texts)) == 120
         assert all(text == text.strip() for text in texts)
         assert min(len(languages.split_words(text)) for text in texts) >= 3
         assert sum(languages.is_in(text, code) for text in texts) >= 0.95 * 120
-    assert {tuple(sorted(row.text)) for row in SENTENCES} == {("en", "es", "it")}
+    assert {tuple(sorted(row.text)) for row in SENTENCES} == {("en", "es", "it", "ro")}
 
 
 @pytest.mark.parametrize(

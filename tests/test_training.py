@@ -744,7 +744,7 @@ def probed(monkeypatch: pytest.MonkeyPatch, adapter: Path) -> Probed:
 
 
 @pytest.mark.parametrize(
-    ("splits", "count"), [(["train", "test", "validation"], 2), (["train"] * 3, 3), (["test"] * 40, 32)]
+    ("splits", "count"), [(["train", "test", "validation"], 2), (["train"] * 3, 3), (["test"] * 40, 16)]
 )
 def test_a_merge_is_compared_on_held_out_threads_where_there_are_some(
     tmp_path: Path, start: Path, adapter: Path, probed: Probed, splits: list[Split], count: int

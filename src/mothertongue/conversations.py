@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from mothertongue.errors import BadInput
-from mothertongue.params import Replies
+from mothertongue.params import Columns, Replies
 from mothertongue.records import Conversation, Message, RowCounts, row_id
 from mothertongue.rows import NonBlank, Row, parse
 
@@ -128,6 +128,37 @@ def from_exchanges(source: str, rows: Numbered) -> tuple[list[Conversation], Row
         turns = [Message(role="assistant" if i % 2 else "user", content=turn) for i, turn in enumerate(row)]
         found.append(_conversation(source, language, turns))
     return found, _count(found, dropped)
+
+
+def from_columns(
+    source: str, rows: Numbered, find_language: FindLanguage, columns: Columns
+) -> tuple[list[Conversation], RowCounts]:
+    """Rows whose fields are a question and its answer, under the names that `columns` gives.
+
+    A row without text in one of the two turns is dropped.
+    """
+    found = []
+    dropped: Counter[str] = Counter()
+    for where, row in rows:
+        texts = [_text(row, name, where) for name in (*columns.user, columns.assistant)]
+        codes = [code for name in ("language", "lang") if isinstance(row, dict) and (code := row.get(name))]
+        question, answer = "\n\n".join(filter(None, texts[:-1])), texts[-1]
+        language = find_language(str(codes[0]) if codes else None, where)
+        if not language or not question or not answer:
+            dropped["other_language" if not language else "empty"] += 2
+        else:
+            turns = [Message(role="user", content=question), Message(role="assistant", content=answer)]
+            found.append(_conversation(source, language, turns))
+    return found, _count(found, dropped)
+
+
+def _text(row: object, name: str, where: str) -> str:
+    """The text of a field, which may be null. Raises BadInput where there is none of that name, or it is no text."""
+    if not isinstance(row, dict) or name not in row:
+        raise BadInput(f"{where}: {name}: missing; add it, or correct `columns` of the source")
+    if row[name] is not None and not isinstance(row[name], str):
+        raise BadInput(f"{where}: {name}: input should be text, got {str(row[name])[:60]}; take another column")
+    return (row[name] or "").strip()
 
 
 def from_oasst_trees(

@@ -12,7 +12,18 @@ from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Thre
 from mothertongue.rows import index_by_id
 from mothertongue.verdicts import Verdict
 
-REASONS = ("no_reference", "no_answer", "no_verdict", "empty", "cut", "wrong_language", "identical", "tie", "margin")
+REASONS = (
+    "no_reference",
+    "no_answer",
+    "no_verdict",
+    "empty",
+    "too_short",
+    "cut",
+    "wrong_language",
+    "identical",
+    "tie",
+    "margin",
+)
 
 
 class Candidate(NamedTuple):
@@ -56,7 +67,7 @@ def make_pairs(
         found: list[Pair] = []
         for thread in sorted(threads, key=lambda thread: thread.id):
             candidates = [Candidate(each, scores.get((rule.judge, each.id))) for each in by_thread[thread.id]]
-            selected = select_pair(rule, candidates, thread.language)
+            selected = select_pair(rule, candidates, thread.language, params.min_words)
             if isinstance(selected, str):
                 dropped[selected] += 1
             else:
@@ -93,13 +104,16 @@ def count_cut_rejected(pairs: Sequence[Pair], rule: str) -> dict[str, dict[str, 
     return found
 
 
-def select_pair(rule: Rule, candidates: Sequence[Candidate], language: str) -> tuple[Candidate, Candidate] | str:
+def select_pair(
+    rule: Rule, candidates: Sequence[Candidate], language: str, min_words: int = 1
+) -> tuple[Candidate, Candidate] | str:
     """The chosen and the rejected candidate by a rule, or the reason why there is no pair.
 
     The chosen side is the best of those that have words, are in the language and ended by themselves; the rejected side
-    is the worst of those that have words (the best, for a rule that rejects `best`). Equal scores are ordered by answer
-    id. By assumption (RigoChat 2, arXiv 2503.08188: the expert's answer is the better one) there are no scores, and of
-    several samples the first is taken; `candidates` are in the order of their index.
+    is the worst of those that have words (the best, for a rule that rejects `best`). Answers with fewer words than
+    `min_words` are no side. Equal scores are ordered by answer id. By assumption (RigoChat 2, arXiv 2503.08188: the
+    expert's answer is the better one) there are no scores, and of several samples the first is taken; `candidates` are
+    in the order of their index.
     """
     ranked = rule.judge != ASSUMPTION
     pool = [_filter_by_name(rule.chosen, candidates), _filter_by_name(rule.rejected, candidates)]
@@ -114,6 +128,10 @@ def select_pair(rule: Rule, candidates: Sequence[Candidate], language: str) -> t
     spoken = [[each for each in part if _has_words(each.answer.text)] for part in pool]
     if not all(spoken):
         return "empty"
+    if min_words > 1:
+        spoken = [[each for each in part if _count_words(each) >= min_words] for part in spoken]
+    if not all(spoken):
+        return "too_short"
     ended = [each for each in spoken[0] if each.answer.finish == "stop"]
     if not ended:
         return "cut"
@@ -193,6 +211,10 @@ def _filter_by_name(name: str, candidates: Sequence[Candidate]) -> list[Candidat
 def _has_words(text: str) -> bool:
     """Whether there is a visible character other than U+FFFD, which is where an answer was cut inside a character."""
     return any(category(c)[0] not in "CZ" and c != "\ufffd" for c in text)
+
+
+def _count_words(candidate: Candidate) -> int:
+    return len(languages.split_words(candidate.answer.text))
 
 
 def _rank(candidates: Sequence[Candidate]) -> list[Candidate]:

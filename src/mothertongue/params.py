@@ -112,8 +112,15 @@ class VersionModel(Section):
 Model = Annotated[PackageModel | HubModel | FolderModel | VersionModel, Field(discriminator="source")]
 
 
-Format = Literal["oasst_trees", "oasst_messages", "messages", "prompts"]
+Format = Literal["oasst_trees", "oasst_messages", "messages", "columns", "prompts"]
 Replies = Literal["best", "all"]  # which of several replies to one message of OpenAssistant's are followed
+
+
+class Columns(Section):
+    """The fields of a row that are the two turns of a conversation."""
+
+    user: Annotated[list[Id], Field(min_length=1)]  # of several, those with text are joined by an empty line
+    assistant: Id
 
 
 class PackageConversations(Package):
@@ -127,8 +134,10 @@ class HubConversations(Hub):
     """Rows of a split of a data set on the hub."""
 
     format: Format
-    split: str
+    subset: str | None = None  # where the data set has several
+    split: str  # or a part of one, such as train[:10%]
     replies: Replies | None = None  # OpenAssistant's formats only, which need it
+    columns: Columns | None = None  # format columns only, which needs it
     language: Language | None = None  # of all rows; where it is missing, each row names its own, or there is only one
 
 
@@ -139,13 +148,16 @@ class FileConversations(Section):
     id: Annotated[Id, AfterValidator(_check_relative)]
     format: Format
     replies: Replies | None = None  # OpenAssistant's formats only, which need it
+    columns: Columns | None = None  # format columns only, which needs it
     language: Language | None = None  # as for the hub
 
 
 class HubTexts(Hub):
     """Texts to pre-train on: rows of a split of a data set on the hub, each with a field `text`."""
 
+    subset: str | None = None  # as for conversations
     split: str
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # drawn by ids: a smaller one is part of a larger
     language: Language | None = None  # as for conversations
 
 
@@ -154,6 +166,7 @@ class FileTexts(Section):
 
     source: Literal["file"]
     id: Annotated[Id, AfterValidator(_check_relative)]
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # as for the hub
     language: Language | None = None  # as for conversations
 
 
@@ -221,7 +234,17 @@ class AdditiveJudge(Section):
     min_label_mass: Share  # probability that the six scores must have together, else the verdict is `unparsed`
 
 
-Judge = Annotated[RubricJudge | AdditiveJudge, Field(discriminator="kind")]
+class GradesJudge(Section):
+    """A model that grades an answer from 1 to 5 on each criterion, as JSON; the score is the mean of the grades."""
+
+    kind: Literal["grades"]
+    model: Name  # of section `models`
+    engine: Engine
+    criteria: Annotated[list[Name], Field(min_length=1)]  # keys of the JSON object, in English, such as correctness
+    min_label_mass: Share  # of the five grades of any criterion, as for a rubric
+
+
+Judge = Annotated[RubricJudge | AdditiveJudge | GradesJudge, Field(discriminator="kind")]
 
 ASSUMPTION = "assumption"  # named by a rule instead of a judge: the chosen side is taken to be better
 
@@ -241,6 +264,7 @@ class Pairs(Section):
 
     rules: Annotated[list[Rule], Field(min_length=1)]
     max_cut_rejected: Share  # share of a rule's rejected sides cut at max_tokens, above which no pairs are written
+    min_words: Annotated[int, Field(ge=1)] = 1  # of either side
 
 
 class LowRank(Section):

@@ -10,11 +10,13 @@ from mothertongue.params import (
     Conversations,
     FileConversations,
     FolderModel,
+    GradesJudge,
     HubConversations,
     PackageConversations,
     Params,
     Problem,
     Rule,
+    Texts,
 )
 
 RANKS = {"best", "worst"}  # instead of a generator, in the rules of pairs
@@ -46,10 +48,15 @@ def _sources(params: Params) -> Iterator[Problem]:
         if any(_overlap(source, other) for other in sources[:number]):
             yield where, "duplicate of an earlier source; delete one"
         if isinstance(source, HubConversations | FileConversations):
-            if source.format in ("messages", "prompts") and source.replies:
+            trees = source.format.startswith("oasst_")
+            if source.replies and not trees:
                 yield (*where, "replies"), f"format {source.format} has no ranked replies; remove it"
-            if source.format not in ("messages", "prompts") and not source.replies:
+            if trees and not source.replies:
                 yield (*where, "replies"), "missing; add best or all"
+            if source.columns and source.format != "columns":
+                yield (*where, "columns"), f"format {source.format} names no columns; remove it"
+            if source.format == "columns" and not source.columns:
+                yield (*where, "columns"), "missing; add {user: [...], assistant: ...}"
         if source.language is not None and source.language not in params.languages:
             yield (*where, "language"), _unknown(source.language, params.languages)
         if isinstance(source, PackageConversations):
@@ -65,10 +72,7 @@ def _texts(params: Params) -> Iterator[Problem]:
         where = ("raw", "texts", number)
         if source.language is not None and source.language not in params.languages:
             yield (*where, "language"), _unknown(source.language, params.languages)
-        if any(
-            (s.id, getattr(s, "split", None)) == (source.id, getattr(source, "split", None))
-            for s in params.raw.texts[:number]
-        ):
+        if any(_part(source) == _part(other) for other in params.raw.texts[:number]):
             yield where, "duplicate of an earlier source; delete one"
 
 
@@ -77,9 +81,12 @@ def _overlap(one: Conversations, other: Conversations) -> bool:
     if isinstance(one, PackageConversations) and isinstance(other, PackageConversations):
         same = _package_name(one.id) == _package_name(other.id)
         return same and (one.language == other.language or None in (one.language, other.language))
-    if (one.source, one.id) != (other.source, other.id):
-        return False
-    return getattr(one, "split", None) == getattr(other, "split", None)
+    return one.source == other.source and _part(one) == _part(other)
+
+
+def _part(source: Conversations | Texts) -> tuple[str, str | None, str | None]:
+    """A file, or a split of a data set or of a subset of one."""
+    return source.id, getattr(source, "subset", None), getattr(source, "split", None)
 
 
 def _package_name(name: str) -> str:
@@ -150,6 +157,10 @@ def _judges(params: Params) -> Iterator[Problem]:
             yield ("scored", name), "the name is reserved for the rules in pairs; take another"
         if entry.model not in (known := _before_pairs(params)):
             yield ("scored", name, "model"), _not_before_pairs(entry.model, known, params)
+        if isinstance(entry, GradesJudge):
+            for number, criterion in enumerate(entry.criteria):
+                if criterion in entry.criteria[:number]:
+                    yield ("scored", name, "criteria", number), f"{criterion!r} is a duplicate; delete one"
 
 
 def _rules(params: Params) -> Iterator[Problem]:

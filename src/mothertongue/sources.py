@@ -11,6 +11,7 @@ from pydantic import ConfigDict
 from mothertongue import languages, packages
 from mothertongue.conversations import (
     Numbered,
+    from_columns,
     from_exchanges,
     from_messages,
     from_oasst_messages,
@@ -29,7 +30,7 @@ from mothertongue.params import (
     Raw,
     Texts,
 )
-from mothertongue.records import Conversation, RowCounts, Text, row_id
+from mothertongue.records import Conversation, RowCounts, Text, row_id, unit_hash
 from mothertongue.rows import Row, parse, read_objects
 
 TEXTS_HELD_OUT = 50  # one text of so many is in split validation, drawn by its id
@@ -65,12 +66,12 @@ class _Text(Row):
 def read_texts(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list[Text], dict[str, RowCounts]]:
     """Texts of all sources in the wanted languages, and for each source its number of rows, kept and dropped.
 
-    Texts without a visible character and exact duplicates are dropped.
+    Texts without a visible character and exact duplicates are dropped, and all that are not in the source's share.
     """
     texts: dict[str, Text] = {}
     counts: dict[str, RowCounts] = {}
     for source in params.texts:
-        dropped = Counter(other_language=0, empty=0, duplicate=0)
+        dropped = Counter(other_language=0, empty=0, duplicate=0, not_in_share=0)
         total = 0
         for where, found in _text_rows(source, folder):
             row, total = parse(_Text, found, where), total + 1
@@ -82,6 +83,8 @@ def read_texts(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list[T
                 dropped["empty"] += 1
             elif identity in texts:
                 dropped["duplicate"] += 1
+            elif unit_hash(identity) >= source.share:
+                dropped["not_in_share"] += 1
             else:
                 split: Literal["train", "validation"] = (
                     "validation" if int(identity, 16) % TEXTS_HELD_OUT == 0 else "train"
@@ -106,7 +109,7 @@ def _name(source: Conversations | Texts) -> str:
         case PackageConversations():
             return f"{source.id} {source.language}" if source.language else source.id
         case HubConversations() | HubTexts():
-            return f"{source.id} {source.split}"
+            return " ".join(filter(None, (source.id, source.subset, source.split)))
         case FileConversations() | FileTexts():
             return source.id
 
@@ -137,6 +140,9 @@ def _parse(
             return from_oasst_trees(source.id, rows, find_language, source.replies or "best")
         case "oasst_messages":
             return from_oasst_messages(source.id, rows, find_language, source.replies or "best")
+        case "columns":
+            assert source.columns is not None
+            return from_columns(source.id, rows, find_language, source.columns)
 
 
 def _corpus(source: PackageConversations, language: str) -> Iterator[tuple[str, object]]:
@@ -153,10 +159,10 @@ def _hub(source: HubConversations | HubTexts, section: str) -> Numbered:
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(source.id, revision=source.revision, split=source.split)
+        rows = load_dataset(source.id, source.subset, revision=source.revision, split=source.split)
     except (OSError, ValueError) as error:
         raise BadInput(
             f"params.yaml: {section}: {source.id} at {source.revision}: {' '.join(str(error).split())};"
-            " correct id, revision or split"
+            " correct id, revision, subset or split"
         ) from error
     return ((f"{source.id}: row {number}", row) for number, row in enumerate(rows, start=1))

@@ -15,3 +15,4 @@ class Verdict(Row):
     outcome: Literal["score", "unparsed", "error"]
     score: float | None
     label_mass: float | None  # sum of the score tokens' probabilities; None for a judge without tokens
+    grades: dict[str, float] | None = None  # expected grade of each criterion; None for a judge without criteria
