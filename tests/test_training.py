@@ -751,7 +751,7 @@ def test_a_merge_is_compared_on_held_out_threads_where_there_are_some(
 ) -> None:
     threads = [make_thread("Hola", "x" * size, split=split) for size, split in enumerate(splits, start=1)]
     report = merging.merge(start, adapter, tmp_path / "dpo", MERGED, threads, "dpo")
-    held_out = ([row for row in threads if row.split != "train"] or threads)[:32]
+    held_out = ([row for row in threads if row.split != "train"] or threads)[:16]
     expected = [Chat(start).encode_answer(row.prompt, row.reference) for row in held_out]
     assert len(expected) == count
     parts = ("start in float32 with adapter", "stored in float32")
