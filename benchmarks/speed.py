@@ -30,7 +30,7 @@ def measure(model: Path, prompts: int, tokens: int) -> dict[str, float]:
     chat = Chat(model)
     threads = [row for row in read_rows(Path("data/threads.jsonl"), Thread) if row.split != "train"][:prompts]
     asked = [Generation(chat.encode_prompt(row.prompt), tokens, 0, 1, 0, 0) for row in threads]
-    scored = [LogLikelihood(*chat.encode_answer(row.prompt, row.reference)) for row in threads]
+    scored = [LogLikelihood(*chat.encode_answer(row.prompt, row.expert)) for row in threads]
     engine = transformers.Transformers(model, read_origin(model).dtype, chat)
     engine.generate(asked[:1])
     return {
