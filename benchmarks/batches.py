@@ -41,7 +41,7 @@ def answer(kind: str, model: Path, dtype: params.Dtype) -> dict[str, object]:
     held_out = [row for row in read_rows(Path("data/threads.jsonl"), Thread) if row.split != "train"]
     tokens = params.load().metrics.answer_tokens
     generate = [Generation(chat.encode_prompt(row.prompt), tokens, 0, 1, 0, 0) for row in held_out]
-    score = [LogLikelihood(*chat.encode_answer(row.prompt, row.reference)) for row in held_out]
+    score = [LogLikelihood(*chat.encode_answer(row.prompt, row.expert)) for row in held_out]
     found: dict[str, object] = {}
     for name, requests, ask in (
         ("answers", generate, lambda part: [text.text for text in engine.generate(part)]),
