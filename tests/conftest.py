@@ -141,7 +141,12 @@ OWN: dict[str, dict[str, Any]] = {  # what each method has beside
     "cpt": {"data": "texts"},
     "sft": {"data": "threads", "max_left_out": 0.05, "health": ANSWERS},
     "dpo": {**ON_PAIRS, "losses": {"sigmoid": 1.0, "sft": 1.0}, "label_smoothing": 0.0},
-    "kto": {**ON_PAIRS, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+    "kto": {
+        **ON_PAIRS,
+        "health": {**ANSWERS, "max_chosen_drop": 1.0},
+        "desirable_weight": 1.0,
+        "undesirable_weight": 1.0,
+    },
     "orpo": ON_PAIRS,
     "simpo": {**ON_PAIRS, "gamma": 0.5},
 }

@@ -88,14 +88,20 @@ def control() -> SimpleNamespace:
 
 
 def test_the_watch_stops_at_the_first_problem_without_a_checkpoint() -> None:
-    watch, state, now = build_watch(make_step("dpo"), 1.0), SimpleNamespace(log_history=[]), control()
+    watch, state, now = build_watch(make_step("dpo"), 1.0), SimpleNamespace(log_history=[], global_step=1), control()
     state.log_history.append({"step": 1, "loss": 0.5})
     watch.on_log(None, state, now)
     assert (watch.problem, now) == (None, control())
+    state.log_history.append({"step": 1, "eval_loss": 0.5})
+    now.should_save = False
+    watch.on_evaluate(None, state, now)
+    assert (watch.problem, now.should_save) == (None, True)  # a checkpoint that is known to be good
+    state.global_step = 2
     state.log_history.append({"step": 2, "loss": math.nan})
     watch.on_log(None, state, now)
     first = "the loss is nan; lower learning_rate, or look for a broken row"
     assert (watch.problem, now.should_training_stop, now.should_save) == (first, True, False)
+    assert watch.sound == 1
     # what comes until training has ended changes nothing, but a checkpoint that is due then
     state.log_history.append({"step": 2, "eval_loss": math.inf})
     now.should_save = True
@@ -105,12 +111,30 @@ def test_the_watch_stops_at_the_first_problem_without_a_checkpoint() -> None:
 
 def test_the_watch_looks_at_answers_after_an_evaluation() -> None:
     answers = [{RIGHT_LANGUAGE: right, REPETITION: 0.0, LENGTH: 1.0} for right in (0.9, 0.5)]
-    watch, state, now = build_watch(make_step("sft"), 1.0), SimpleNamespace(log_history=[]), control()
-    for entry in answers:
-        state.log_history.append(entry)
+    watch, state, now = build_watch(make_step("sft"), 1.0), SimpleNamespace(log_history=[], global_step=0), control()
+    for step, entry in enumerate(answers):
+        state.global_step = step
+        state.log_history.append({"step": step, **entry})
         watch.on_evaluate(None, state, now)
     assert watch.problem.startswith("0.50 of the answers to held-out prompts are in the right language (0.90 before")
     assert now.should_training_stop
+
+
+def test_a_limit_that_became_stricter_stops_a_training_that_goes_on() -> None:
+    """It was passed before the training was killed."""
+    history = [
+        {"step": step, RIGHT_LANGUAGE: right, REPETITION: 0.0, LENGTH: 1.0} for step, right in ((0, 0.9), (5, 0.7))
+    ]
+    history.append({"step": 6, "loss": 0.5})
+    state, now = SimpleNamespace(log_history=history, global_step=6), control()
+    watch = build_watch(make_step("sft"), 1.0)
+    watch.on_train_begin(None, state, now)
+    assert (watch.problem, now.should_training_stop) == (None, False)
+    limits = make_step("sft").health.model_dump() | {"min_right_language": 0.8}
+    watch = build_watch(make_step("sft", health=limits), 1.0)
+    watch.on_train_begin(None, state, now)
+    assert watch.problem.startswith("0.70 of the answers")
+    assert (watch.sound, now.should_training_stop) == (0, True)
 
 
 def test_the_speed_is_of_tokens_in_training_and_of_the_time_of_updates(

@@ -39,17 +39,28 @@ def test_the_last_one_is_kept_and_handed_out(checkpoints: Checkpoints) -> None:
     with checkpoints.used():
         for update in (9, 10):
             write(checkpoints, update)
-            checkpoints.keep(update)
+            checkpoints.keep(update, sound=0)
         assert names(checkpoints) == {"kept-10"}
     with Checkpoints(checkpoints.folder.parent.parent, "key").used() as last:
         assert last == checkpoints.folder / "kept-10"
         assert (last / "state").read_text(encoding="utf-8") == "10"
 
 
+def test_the_last_one_that_is_known_to_be_good_is_kept_beside_it(checkpoints: Checkpoints) -> None:
+    with checkpoints.used():
+        for update, sound, kept in ((10, 0, {10}), (20, 15, {10, 20}), (25, 15, {10, 25}), (30, 30, {30})):
+            write(checkpoints, update)
+            checkpoints.keep(update, sound)
+            assert names(checkpoints) == {f"kept-{each}" for each in kept}
+            assert checkpoints.last(sound) == (checkpoints.folder / f"kept-{min(kept)}" if sound else None)
+    with checkpoints.used() as last:
+        assert last == checkpoints.folder / "kept-30"
+
+
 def test_a_half_written_one_is_removed_and_never_handed_out(checkpoints: Checkpoints) -> None:
     with checkpoints.used():
         write(checkpoints, 10)
-        checkpoints.keep(10)
+        checkpoints.keep(10, sound=0)
         write(checkpoints, 20)
         assert checkpoints.last() == checkpoints.folder / "kept-10"
     with checkpoints.used() as last:
@@ -63,7 +74,7 @@ def test_killed_between_naming_one_and_removing_those_before(checkpoints: Checkp
     with checkpoints.used() as last:
         assert last == checkpoints.folder / "kept-100"
         write(checkpoints, 110)
-        checkpoints.keep(110)
+        checkpoints.keep(110, sound=0)
     assert names(checkpoints) == {"kept-110"}
 
 
@@ -103,7 +114,7 @@ def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path: Path, ch
 def test_nothing_is_left_when_training_has_ended(tmp_path: Path, checkpoints: Checkpoints) -> None:
     with checkpoints.used():
         write(checkpoints, 10)
-        checkpoints.keep(10)
+        checkpoints.keep(10, sound=0)
     checkpoints.remove()
     assert list((tmp_path / "training").iterdir()) == []
 

@@ -35,6 +35,7 @@ from mothertongue.store import Store
 from mothertongue.suites import benchmark
 from mothertongue.suites.data import Question
 from mothertongue.suites.subject import Subject
+from mothertongue.training.checkpoints import Checkpoints
 from mothertongue.training.curves import CURVES, MEASURED
 from mothertongue.training.examples import IGNORED, count_tokens, encode_conversations, encode_pair
 from mothertongue.training.methods import pack
@@ -814,7 +815,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "robust": DPO | {"losses": {"robust": 1.0}, "label_smoothing": 0.1},
     "apo_zero with sft": DPO | {"losses": {"apo_zero": 1.0, "sft": 0.5}},
     "per token": DPO | {"losses": {"sigmoid_norm": 1.0}},
-    "kto": PREFERENCE | {"method": "kto", "desirable_weight": 1.0, "undesirable_weight": 1.0},
+    "kto": PREFERENCE | {
+        "method": "kto", "desirable_weight": 1.0, "undesirable_weight": 1.0,
+        "health": HEALTH | {"max_chosen_drop": 100.0},
+    },
     "orpo": PREFERENCE | {"method": "orpo"},
     "simpo": PREFERENCE | {"method": "simpo", "beta": 2.0, "gamma": 1.0},
 }  # fmt: skip
@@ -849,6 +853,31 @@ def test_each_method_trains_and_merges(base: Path, tmp_path: Path, method: str) 
         assert changed == {f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1)}
     else:
         assert len(changed) == 2 * 7
+
+
+class Killed(Exception):
+    """What ends a training that is killed."""
+
+
+def test_a_killed_training_beside_nf4_ends_with_the_same_bytes(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, keep = read_step(METHODS["dpo, beside nf4"]), Checkpoints.keep
+
+    def kill(checkpoints: Checkpoints, update: int, sound: int) -> None:
+        keep(checkpoints, update, sound)
+        raise Killed
+
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+    train(_pairs(), base, tmp_path / "undisturbed", step, "step")
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "keep", kill)
+        with pytest.raises(Killed):
+            train(_pairs(), base, tmp_path / "killed", step, "step")
+    train(_pairs(), base, tmp_path / "killed", step, "step")
+    for path in ("adapter/adapter_model.safetensors", "curves/loss/step.csv", "curves/reward_margin/step.csv"):
+        assert (tmp_path / "killed" / path).read_bytes() == (tmp_path / "undisturbed" / path).read_bytes()
 
 
 def test_packed_conversations_do_not_see_each_other(base: Path, tmp_path: Path) -> None:
@@ -908,19 +937,21 @@ WRONG: dict[str, tuple[Callable[[], list[Any]], dict[str, Any], str]] = {
     "not a number": (_threads, SFT | {"learning_rate": 1e30, "warmup": 0.0}, r"the (loss|gradient) is (nan|inf); "),
     "over-fit, as EPFL's": (
         _turned,
-        DPO | FULL | {"learning_rate": 1e-3, "evaluations": 5, "health": LIMITS | {"max_accuracy_gap": 0.25}},
+        DPO | FULL | {"learning_rate": 1e-3, "evaluations": 20, "health": LIMITS | {"max_accuracy_gap": 0.25}},
         (r"over-fit: reward accuracy is (0\.[89].|1\.00) in training and 0\.[2-7]. on held-out pairs, a gap over"
         r" health\.max_accuracy_gap 0\.25; "),
     ),
     "collapse of the chosen side": (
         _pairs,
-        DPO | {"learning_rate": 0.1, "beta": 0.01, "epochs": 10, "health": LIMITS | {"max_chosen_drop": 1.0}},
+        DPO
+        | {"learning_rate": 0.1, "beta": 0.01, "epochs": 10, "evaluations": 40}
+        | {"health": LIMITS | {"max_chosen_drop": 1.0}},
         (r"collapse: held-out chosen sides are \d+\.\d\d nats a token less likely than before training, over"
         r" health\.max_chosen_drop 1; "),
     ),
     "drift to English": (
         _in_english,
-        SFT | FULL | {"evaluations": 5, "health": HEALTH | {"tokens": 24, "min_right_language": 0.6}},
+        SFT | FULL | {"evaluations": 40, "health": HEALTH | {"tokens": 24, "min_right_language": 0.6}},
         (r"0\.\d\d of the answers to held-out prompts are in the right language \((0\.[89].|1\.00) before training\),"
         r" under health\.min_right_language 0\.6; "),
     ),
@@ -946,11 +977,12 @@ def test_a_training_that_goes_wrong_stops_with_its_cause(spanish: Path, tmp_path
     message = caught.value.message
     assert re.match(r"adapter step: stopped at update \d+: " + cause, message), message
     assert not (tmp_path / "adapter").exists()
-    kept = message.rpartition("the last checkpoint before it is ")[2]
-    if case == "not a number":
-        assert message.endswith("there was no checkpoint before it")
-    else:
-        assert (Path(kept) / "trainer_state.json").exists()
+    found = re.search(r"the last good checkpoint is (.*)", message)
+    assert bool(found) == (case != "not a number")
+    if found:
+        state = json.loads((Path(found[1]) / "trainer_state.json").read_text(encoding="utf-8"))
+        assert any("eval_loss" in entry for entry in state["log_history"])
+    assert (tmp_path / "logs/curves/loss/step.csv").exists()
 
 
 SCRIPT_ARGUMENTS: dict[str, Any] = {

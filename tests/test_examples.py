@@ -151,7 +151,7 @@ def test_all_pairs_fit() -> None:
     assert (found.validation, found.probes) == ([], [])
     tokens = {"median": 58, "95th_percentile": 102, "longest": 107, "max_length": 107}
     assert found.report == {
-        "pairs": 100, "left_out": 0, "tokens": tokens, "validation": {"pairs": 0, "left_out": 0}
+        "pairs": 100, "left_out": 0, "tokens": tokens, "validation": {"pairs": 0, "left_out": 0, "probes": 0}
     }  # fmt: skip
 
 
@@ -166,7 +166,7 @@ def test_pairs_that_do_not_fit_are_left_out_whole_and_counted(method: str) -> No
     assert found.train == [encode_pair(pair, CHARACTERS) for pair in pairs[:95][::-1]]
     assert found.validation == [encode_pair(make_pair(size), CHARACTERS) for size in (7, 5)]
     assert (found.report["pairs"], found.report["left_out"], found.report["tokens"]["longest"]) == (100, 5, 107)
-    assert found.report["validation"] == {"pairs": 3, "left_out": 1}
+    assert found.report["validation"] == {"pairs": 3, "left_out": 1, "probes": 1}
 
 
 def talk(size: int, split: Split = "train", name: str = "c") -> Thread:
@@ -185,7 +185,7 @@ def test_conversations_that_do_not_fit_are_left_out_whole_and_counted() -> None:
         "left_out": 1,
         "no_reference": 1,
         "tokens": {"median": 30, "95th_percentile": 37, "longest": 37, "max_length": 30},
-        "validation": {"conversations": 1, "left_out": 0},
+        "validation": {"conversations": 1, "left_out": 0, "probes": 1},
     }
 
 

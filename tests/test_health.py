@@ -7,7 +7,14 @@ import pytest
 from conftest import make_step
 
 from mothertongue.training.examples import Probe
-from mothertongue.training.health import LENGTH, REPETITION, RIGHT_LANGUAGE, find_problem, score_answers
+from mothertongue.training.health import (
+    LENGTH,
+    REPETITION,
+    RIGHT_LANGUAGE,
+    find_problem,
+    find_sound_update,
+    score_answers,
+)
 
 Entry = dict[str, Any]
 
@@ -146,9 +153,24 @@ COLLAPSE = (
         ([*START, trained(0.94), held_out(0.64, -90.0)], OVER_FIT.format("0.94", "0.64")),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("method", ["dpo", "kto", "orpo", "simpo"])
+@pytest.mark.parametrize("method", ["dpo", "orpo", "simpo"])
 def test_held_out_pairs(method: str, history: list[Entry], expected: str | None) -> None:
     assert find_problem(history, make_step(method), 10.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("history", "before", "expected"),
+    [
+        ([*START, trained(0.9)], 1, 0),
+        ([*START, trained(0.9), {**held_out(0.9), "step": 10}, {"step": 15, "loss": 0.1}], 16, 10),
+        ([{**answers(), "step": 5}, {**held_out(0.9), "step": 10}], 10, 5),
+        # without evaluations: the loss of update 7 is of the weights after update 6
+        ([{"step": 6, "loss": 0.1}, {"step": 7, "loss": 0.1}], 8, 6),
+        ([], 1, 0),
+    ],
+)
+def test_the_last_update_that_is_known_to_be_good(history: list[Entry], before: int, expected: int) -> None:
+    assert find_sound_update(history, before) == expected
 
 
 def test_log_probabilities_per_token_are_compared_as_they_are() -> None:

@@ -12,6 +12,7 @@ from mothertongue.training.methods import (
     _mismatch,
     _unpair,
     _whole,
+    count_both,
     list_reference_requests,
     pack,
     prepare_rows,
@@ -57,7 +58,7 @@ def test_each_row_has_the_answer_before_it_where_its_batch_has_one_prompt(
 ) -> None:
     """The last batch has what is left; a row alone in it has its own."""
     rows = [side(P, answer, True) for answer in (A, B, C, D, A)]
-    found = _mismatch(rows, batch)
+    found = _mismatch(rows, batch, 99)
     assert [row.pop("KL_completion_ids") for row in found] == expected
     assert found == rows
 
@@ -73,7 +74,7 @@ def test_each_row_has_the_answer_before_it_where_its_batch_has_one_prompt(
 def test_each_row_has_an_answer_to_another_prompt_of_its_batch(batch: int, expected: list[tuple[int, ...]]) -> None:
     """Not the other side of its own pair, which is the row before or after it."""
     rows = [side(P, A, True), side(P, B, False), side(Q, D, True), side(Q, C, False), side(P, E, True)]
-    assert [row["KL_completion_ids"] for row in _mismatch(rows, batch)] == expected
+    assert [row["KL_completion_ids"] for row in _mismatch(rows, batch, 99)] == expected
 
 
 PAIRS = [Sides(P, A, B), Sides(P, A, C)]
@@ -98,6 +99,16 @@ def test_which_log_probabilities_are_asked_for(
     parts = {"sft": ([], [conversation(1, 4)]), "cpt": ([[1, 2]], [])}.get(method, (PAIRS, OTHERS))
     train, held_out = prepare_rows(step, Examples(*parts, (), {}))
     assert list_reference_requests(step, [*train, *held_out]) == expected
+
+
+def test_an_answer_that_is_too_long_after_another_prompt_is_cut() -> None:
+    rows = [{"prompt_ids": (1,) * size, "completion_ids": (2,) * (10 - size)} for size in (2, 7)]
+    assert [row["KL_completion_ids"] for row in _mismatch(rows, 2, 10)] == [(2,) * 3, (2,) * 3]
+
+
+def test_answers_that_are_good_and_bad_are_counted() -> None:
+    pairs = [Sides((1,), (2,), (3,)), Sides((1,), (3,), (4,)), Sides((9,), (3,), (2,))]
+    assert count_both(pairs) == 1
 
 
 def test_kto_asks_for_each_answer_and_each_mismatched_one() -> None:

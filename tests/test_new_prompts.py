@@ -61,6 +61,9 @@ def test_a_model_is_asked_after_eight_opening_questions_of_people(chat: Chat) ->
         ("¿Qué hora es?", "stop", "¿Qué hora es?", "stop"),
         ("¿Qué hora es en", "length", "¿Qué hora es en", "length"),
         ("9. **Dime 3 cosas.**", "stop", "Dime 3 cosas.", "stop"),
+        ("2 + 2 son cuatro, ¿y 3 + 3?", "stop", "2 + 2 son cuatro, ¿y 3 + 3?", "stop"),
+        ("1492: ¿qué pasó ese año?", "stop", "1492: ¿qué pasó ese año?", "stop"),
+        ('"Hola", ¿cómo se dice?', "stop", '"Hola", ¿cómo se dice?', "stop"),
         ("", "stop", "", "stop"),
     ],
 )

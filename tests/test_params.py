@@ -490,7 +490,8 @@ OTHER = "take another source"
          "76: rounds.judge: in rounds the model judges itself; take a judge with model base"),
         ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"),
           (PLAIN, PLAIN.replace("base", "elsewhere"))],
-         "76: rounds: no generator has model base, whose answers are judged; add one"),
+         ("76: rounds.judge: no rule of pairs ranks answers by second alone, so nothing is learned from it; add one\n"
+          "76: rounds: no generator has model base, whose answers are judged; add one")),
         ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"), ("headline: dpo", "headline: int8")],
          "95: metrics.headline: 'int8' is no step, and a round starts from what the round before has trained"),
         # rules

@@ -19,6 +19,8 @@ from mothertongue.records import Answer, Thread, reference_answer
 from mothertongue.sampling import Completion, Generation, NextTokenLogprobs
 
 COMMITS = {1: "1" * 40, 2: "2" * 40}
+ANY = "chosen: reference, rejected: plain"
+BEST = "chosen: best, rejected: worst"
 SECTION = "rounds: {prompts: 8, judge: second, max_drift: 0.25}\n"
 
 
@@ -45,7 +47,7 @@ class Grading:
 @pytest.fixture
 def began(workplace: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What was run and fetched, in a project of forty conversations; `grades` are those that models give, by folder."""
-    (workplace / "params.yaml").write_text(PARAMS + SECTION, encoding="utf-8")
+    (workplace / "params.yaml").write_text(PARAMS.replace(ANY, BEST) + SECTION, encoding="utf-8")
     for name in ("data/sources", "data/suites"):
         (workplace / name).mkdir(parents=True)
     for name in ("benchmark", "translation"):
@@ -123,7 +125,7 @@ def test_a_model_that_praises_itself_is_stopped(
 def test_parameters_without_rounds_or_of_one(
     began: SimpleNamespace, workplace: Path, changes: list[tuple[str, str]], expected: str
 ) -> None:
-    text = PARAMS + SECTION
+    text = PARAMS.replace(ANY, BEST) + SECTION
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)

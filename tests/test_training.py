@@ -115,6 +115,12 @@ class Model:
     def modules(self) -> list[Any]:
         return self.layers
 
+    def named_modules(self) -> list[tuple[str, Any]]:
+        return [(f"layer.{name}", SimpleNamespace(in_features=1)) for name in ("q", "v")]
+
+    def parameters(self) -> list[Any]:
+        return []
+
     def eval(self) -> None:
         self.training = False
 
@@ -273,7 +279,7 @@ def test_what_the_trainer_gets(tmp_path: Path, start: Path, made: Made, work: Wo
     args = made.arguments["args"]
     assert (args.bf16, args.eval_strategy.value, args.save_steps) == (False, "steps", 10)
     assert (report["pairs"], report["left_out"], report["updates"]) == (3, 1, 2)
-    assert report["validation"] == {"pairs": 2, "left_out": 0}
+    assert report["validation"] == {"pairs": 2, "left_out": 0, "probes": 1}
     assert report["last"] == {
         "loss": 0.65, "validation_loss": 0.6, "learning_rate": 0.0001, "reward_accuracy": 0.75,
         "validation_reward_accuracy": 1.0, "reward_margin": 0.123457, "validation_reward_margin": 0.25,
@@ -514,9 +520,10 @@ def test_with_a_higher_limit_a_training_goes_on_from_where_it_was_stopped(
     (kept,) = (tmp_path / "store/training").glob("*/kept-1")
     assert caught.value.message == (
         "adapter dpo: stopped at update 2: over-fit: reward accuracy is 1.00 in training and 0.50 on held-out pairs, a"
-        " gap over health.max_accuracy_gap 0.25; take fewer epochs, a lower learning_rate or more pairs; the last"
-        f" checkpoint before it is {kept}"
+        " gap over health.max_accuracy_gap 0.25; take fewer epochs, a lower learning_rate or more pairs; no checkpoint"
+        f" is known to be good, and the newest is {kept}"
     )
+    assert (tmp_path / "logs/curves/reward_accuracy/dpo.csv").exists()
     made.saved = set()
     assert work(PAIRS, make_step("dpo", **changes))["updates"] == 2
     assert made.resumed == (str(kept) if continued else None)
@@ -526,18 +533,27 @@ def test_with_a_higher_limit_a_training_goes_on_from_where_it_was_stopped(
 NAN = {"step": 3, "loss": math.nan}
 
 
-@pytest.mark.parametrize("saved", [set(), {1, 2}])
+@pytest.mark.parametrize(
+    ("saved", "there", "where"),
+    [
+        (set(), [], "there was no checkpoint before it"),
+        ({2}, ["kept-2"], "no checkpoint is known to be good, and the newest is {}/kept-2"),
+        ({1, 2}, ["kept-1", "kept-2"], "the last good checkpoint is {}/kept-1"),
+    ],
+)
 def test_a_training_that_goes_wrong_stops_and_keeps_the_last_good_checkpoint(
-    tmp_path: Path, made: Made, work: Work, saved: set[int]
+    tmp_path: Path, made: Made, work: Work, saved: set[int], there: list[str], where: str
 ) -> None:
-    made.history, made.saved = [*HISTORY[:3], NAN, {"step": 4, "loss": 0.1}], saved
+    """That of the last evaluation, at update 1: the loss of update 3 is of weights that update 2 may have broken."""
+    healthy = [*HISTORY[:2], {"step": 1, "eval_loss": 0.6}, HISTORY[2]]
+    made.history, made.saved = [*healthy, NAN, {"step": 4, "loss": 0.1}], saved
     with pytest.raises(BadInput) as caught:
         work([make_pair(3)])
-    kept = list((tmp_path / "store/training").glob("*/kept-*"))
-    assert [path.name for path in kept] == (["kept-2"] if saved else [])
-    where = f"the last checkpoint before it is {kept[0]}" if kept else "there was no checkpoint before it"
+    (folder,) = (tmp_path / "store/training").iterdir()
+    assert sorted(path.name for path in folder.glob("kept-*")) == there
     assert caught.value.message == (
-        "adapter dpo: stopped at update 3: the loss is nan; lower learning_rate, or look for a broken row; " + where
+        "adapter dpo: stopped at update 3: the loss is nan; lower learning_rate, or look for a broken row; "
+        + where.format(folder)
     )
     assert not (tmp_path / "adapter").exists()
 
@@ -555,14 +571,15 @@ def test_each_curve_has_a_file_with_a_row_for_each_update(tmp_path: Path) -> Non
     last = write_curves([*HISTORY, {"step": 2, **answers}], tmp_path, "dpo")
     sides = "chosen_log_probability,rejected_log_probability"
     assert read_curves(tmp_path) == {
-        "loss/dpo.csv": ["step,loss,validation_loss", "0,,0.7", "1,0.7,", "2,0.65,0.6"],
+        "loss/dpo.csv": ["step,loss,validation_loss", "0,NaN,0.7", "1,0.7,NaN", "2,0.65,0.6"],
         "learning_rate/dpo.csv": ["step,learning_rate", "1,0.0001"],
         "reward_accuracy/dpo.csv": [
-            "step,reward_accuracy,validation_reward_accuracy", "0,,0.5", "1,0.5,", "2,0.75,1.0",
+            "step,reward_accuracy,validation_reward_accuracy", "0,NaN,0.5", "1,0.5,NaN", "2,0.75,1.0",
         ],
-        "reward_margin/dpo.csv": ["step,reward_margin,validation_reward_margin", "1,0.0,", "2,0.123457,0.25"],
+        "reward_margin/dpo.csv": ["step,reward_margin,validation_reward_margin", "1,0.0,NaN", "2,0.123457,0.25"],
         "log_probability/dpo.csv": [
-            f"step,{sides},validation_chosen_log_probability,validation_rejected_log_probability", "2,-10.0,,,",
+            f"step,{sides},validation_chosen_log_probability,validation_rejected_log_probability",
+            "2,-10.0,NaN,NaN,NaN",
         ],
         "answers/dpo.csv": ["step,right_language,repetition,length", "2,0.9,0.1,1.25"],
     }  # fmt: skip
@@ -574,9 +591,9 @@ def test_a_method_without_a_curve_has_one_row_without_values(tmp_path: Path) -> 
     assert write_curves(history, tmp_path, "sft") == {"loss": 1.0, "learning_rate": 0.25}
     found = read_curves(tmp_path)
     assert sorted(found) == sorted(f"{curve}/sft.csv" for curve in CURVES)
-    assert found["loss/sft.csv"] == ["step,loss,validation_loss", "1,2.0,", "2,1.0,"]
-    assert found["reward_margin/sft.csv"] == ["step,reward_margin,validation_reward_margin", "0,,"]
-    assert found["answers/sft.csv"] == ["step,right_language,repetition,length", "0,,,"]
+    assert found["loss/sft.csv"] == ["step,loss,validation_loss", "1,2.0,NaN", "2,1.0,NaN"]
+    assert found["reward_margin/sft.csv"] == ["step,reward_margin,validation_reward_margin", "0,NaN,NaN"]
+    assert found["answers/sft.csv"] == ["step,right_language,repetition,length", "0,NaN,NaN,NaN"]
 
 
 def test_the_plots_of_dvc_are_of_the_curves_and_their_columns() -> None:

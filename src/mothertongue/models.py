@@ -1,6 +1,7 @@
 """Model folders from packages, the Hugging Face hub, local folders and earlier versions of the project."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,13 @@ def _copy_version(params: VersionModel, folder: Path) -> str:
         ) from error
     if not list(folder.glob("*.safetensors")):
         raise BadInput(f"params.yaml: models: {name} has no *.safetensors file; name another model")
+    listed = [
+        {"md5": found["dvc_info"]["md5"], "relpath": Path(path).relative_to(f"models/{params.id}").as_posix()}
+        for path, found in sorted(files.items())
+    ]
+    digest = hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest()
+    if f"{digest}.dir" != top["dvc_info"]["md5"]:
+        raise BadInput(f"{name}: the list of its files is damaged in DVC's cache; `dvc pull` it again")
     for path, found in files.items():
         copied = folder / Path(path).name
         if copied.exists():

@@ -128,4 +128,6 @@ def _encode(code: str, pool: Sequence[str], seed: int, model: Model) -> tuple[in
 
 def _strip_marks(line: str) -> str:
     """A line without the number of a list, and without quotes and asterisks around it."""
-    return re.sub(r"^[\s\d.)*\-\"«“]+|[\s*\"»”]+$", "", line)
+    line = re.sub(r"^\s*(\d{1,2}[.)]|[*-])\s+", "", line).strip("* \t")
+    quoted = re.fullmatch(r"[\"«“]([^\"«»“”]*)[\"»”]", line)
+    return quoted[1] if quoted else line

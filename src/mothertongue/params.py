@@ -296,10 +296,17 @@ class Health(Section):
 
 
 class PreferenceHealth(Health):
-    """Limits on held-out pairs as well."""
+    """A limit on held-out pairs as well."""
 
-    max_accuracy_gap: Share  # reward accuracy of training less that of the held-out pairs
     max_chosen_drop: Annotated[float, Field(gt=0)]  # nats a token that held-out chosen sides may become less likely
+
+
+class PairHealth(PreferenceHealth):
+    """For methods that compare the two sides of a pair, which KTO does not: a limit on over-fit."""
+
+    # Reward accuracy of training less that of the held-out pairs. Training's is measured before each update, so that it
+    # shows what was learned by heart from the second epoch on.
+    max_accuracy_gap: Share
 
 
 class Training(Section):
@@ -351,6 +358,7 @@ class DPO(Preference):
     """Direct preference optimisation (Rafailov et al. 2023)."""
 
     method: Literal["dpo"]
+    health: PairHealth
     # Weight of each loss; sft is the negative log-likelihood of the chosen side (RPO, Pang et al. 2024), and
     # sigmoid_norm the loss of DPO with log-probabilities per token.
     losses: Annotated[dict[Loss, Annotated[float, Field(gt=0)]], Field(min_length=1)]
@@ -370,12 +378,14 @@ class ORPO(Preference):
     """Odds ratio preference optimisation (Hong et al. 2024): likelihood of the chosen side and odds, no reference."""
 
     method: Literal["orpo"]
+    health: PairHealth
 
 
 class SimPO(Preference):
     """Simple preference optimisation (Meng et al. 2024): log-probabilities per token with a margin, no reference."""
 
     method: Literal["simpo"]
+    health: PairHealth
     gamma: Annotated[float, Field(ge=0)]  # the margin
 
 
@@ -509,7 +519,7 @@ def _explain(error: Any) -> Problem:
             which = found["discriminator"].strip("'")
             return (*where, which), f"input should be one of {found['expected_tags']}, got {found['tag']!r}"
         case "dict_type" if error["input"] is None:
-            return where, "is empty; add an entry, or write {} where none is needed"
+            return where, "is empty; add an entry" + (", or write {}" if where == ("quantized",) else "")
         case "model_type" | "model_attributes_type" | "dict_type":
             return where, f"input should be a mapping of names to values, got {error['input']!r}"
         case _:

@@ -55,6 +55,8 @@ def _sources(params: Params) -> Iterator[Problem]:
                 yield (*where, "replies"), "missing; add best or all"
             if source.columns and source.format != "columns":
                 yield (*where, "columns"), f"format {source.format} names no columns; remove it"
+            if source.columns and len({*source.columns.user, source.columns.assistant}) <= len(source.columns.user):
+                yield (*where, "columns"), "a column is there twice; name each once"
             if source.format == "columns" and not source.columns:
                 yield (*where, "columns"), "missing; add {user: [...], assistant: ...}"
         if source.language is not None and source.language not in params.languages:
@@ -132,6 +134,8 @@ def _steps(params: Params) -> Iterator[Problem]:
         where = ("adapter", name)
         if step.method == "cpt" and not params.raw.texts:
             yield (*where, "data"), "raw.texts has no source; add one, or delete the step"
+        if step.method != "cpt" and not params.threads.validation and params.metrics.split == "test":
+            yield (*where, "health"), "threads.validation is 0, so there is nothing held out to look at; raise it"
         if step.method == "dpo" and step.label_smoothing and "robust" not in step.losses:
             yield (*where, "label_smoothing"), "only the loss robust has it; make it 0, or add that loss"
         if step.method == "dpo" and set(step.losses) == {"sft"}:
@@ -251,6 +255,11 @@ def _rounds(params: Params) -> Iterator[Problem]:
         yield ("rounds", "judge"), _unknown(rounds.judge, params.scored)
     elif params.scored[rounds.judge].model != start:
         yield ("rounds", "judge"), f"in rounds the model judges itself; take a judge with model {start}"
+    elif not any(
+        rule.judge == rounds.judge and "reference" not in (rule.chosen, rule.rejected) for rule in params.pairs.rules
+    ):
+        what = f"no rule of pairs ranks answers by {rounds.judge} alone, so nothing is learned from it; add one"
+        yield ("rounds", "judge"), what
     if all(entry.model != start for entry in params.generated.values()):
         yield ("rounds",), f"no generator has model {start}, whose answers are judged; add one"
     if not params.threads.validation:

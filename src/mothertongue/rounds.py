@@ -50,6 +50,7 @@ PARAMS, SOURCES, SUITES = Path("params.yaml"), Path("data/sources"), Path("data/
 FOUND, TABLE = Path("metrics/rounds.json"), Path("metrics/rounds.md")
 MODELS = Path("tmp/rounds")  # the models that are asked here, while they are asked
 CODE = ("dvc.yaml", "src", "stages", "data", "requirements/engines.json")  # what a round depends on beside params.yaml
+OURS = re.compile(r"round-\d+\.jsonl")  # names of files of new prompts
 T = TypeVar("T")
 
 
@@ -64,7 +65,7 @@ def main(count: int) -> None:
     values = params.load()
     if values.rounds is None:
         raise BadInput(f"{PARAMS}: rounds: missing; add it, or `make recipe NAME=selfreward.demo`")
-    if own := [source.id for source in values.raw.sources if re.fullmatch(r"round-\d+\.jsonl", source.id)]:
+    if own := [source.id for source in values.raw.sources if OURS.fullmatch(source.id)]:
         raise BadInput(
             f"{PARAMS}: raw.sources: {own[0]} is of a round; take the parameters that rounds began with again"
         )
@@ -264,9 +265,11 @@ def _added(path: Path, fresh: Sequence[NewPrompt]) -> Iterator[None]:
 
 def _remove_added() -> None:
     """Remove files of new prompts that are in no commit, such as those of a killed run."""
-    for path in _git("diff", "--cached", "--name-only", "--diff-filter=A", "--", f"{SOURCES}/round-*.jsonl").split():
-        _git("rm", "--cached", "--quiet", "--force", "--", path)
-        Path(path).unlink(missing_ok=True)
+    added = _git("diff", "--cached", "--name-only", "--diff-filter=A", "-z", "--", str(SOURCES)).split("\0")
+    for path in map(Path, filter(None, added)):
+        if OURS.fullmatch(path.name):
+            _git("rm", "--cached", "--quiet", "--force", "--", str(path))
+            path.unlink(missing_ok=True)
 
 
 def _read_frozen(commit: str, values: Params, held_out: Sequence[Thread]) -> list[Answer]:

@@ -66,7 +66,8 @@ class _Text(Row):
 def read_texts(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list[Text], dict[str, RowCounts]]:
     """Texts of all sources in the wanted languages, and for each source its number of rows, kept and dropped.
 
-    Texts without a visible character and exact duplicates are dropped, and all that are not in the source's share.
+    Texts without a visible character and exact duplicates are dropped, and those to train on that are not in the
+    source's share. Held-out texts are the same ones for each share, so that their loss can be compared.
     """
     texts: dict[str, Text] = {}
     counts: dict[str, RowCounts] = {}
@@ -77,18 +78,17 @@ def read_texts(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list[T
             row, total = parse(_Text, found, where), total + 1
             language = row_language(row.language or row.lang, where, source.language, wanted)
             identity = row_id(language, row.text)
+            held_out = int(identity, 16) % TEXTS_HELD_OUT == 0
             if language is None:
                 dropped["other_language"] += 1
             elif not row.text.strip():
                 dropped["empty"] += 1
             elif identity in texts:
                 dropped["duplicate"] += 1
-            elif unit_hash(identity) >= source.share:
+            elif not held_out and unit_hash(identity) >= source.share:
                 dropped["not_in_share"] += 1
             else:
-                split: Literal["train", "validation"] = (
-                    "validation" if int(identity, 16) % TEXTS_HELD_OUT == 0 else "train"
-                )
+                split: Literal["train", "validation"] = "validation" if held_out else "train"
                 texts[identity] = Text(id=identity, source=source.id, language=language, split=split, text=row.text)
         name = _name(source)
         if not total:

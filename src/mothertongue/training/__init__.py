@@ -11,19 +11,26 @@ from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import new_folder, read_json_object
 from mothertongue.origin import Origin, digest_weights, read_origin
-from mothertongue.params import SFT, LowRank, Preference, PreferenceHealth, Step
+from mothertongue.params import LowRank, PairHealth, Preference, Step
 from mothertongue.rows import write_json
 from mothertongue.training.callbacks import build_answers, build_checkpoints, build_progress, build_watch
 from mothertongue.training.checkpoints import Checkpoints, digest_rows
 from mothertongue.training.curves import write_curves
 from mothertongue.training.examples import Examples, Ids, encode
-from mothertongue.training.methods import REFERENCED, Parts, build_trainer, list_reference_requests, prepare_rows
+from mothertongue.training.methods import (
+    REFERENCED,
+    Parts,
+    build_trainer,
+    count_both,
+    list_reference_requests,
+    prepare_rows,
+)
 
 # (prompts and answers, what a progress bar shows) -> each answer's log-probability under the start, in nats
 LogLikelihood = Callable[[Sequence[tuple[Ids, Ids]], str], Sequence[float]]
 PARTS = "start.json"  # in an adapter's folder: digests of the model that it was trained on
 # Of health: a training that one of them has stopped goes on from its checkpoint when it is raised.
-LIMITS = set(PreferenceHealth.model_fields) - {"prompts", "tokens"}
+LIMITS = set(PairHealth.model_fields) - {"prompts", "tokens"}
 REVISION = 1  # of training: raise it when results change, so that no old checkpoint is continued
 
 
@@ -51,13 +58,16 @@ def train(
     examples = encode(rows, step, chat, name)
     label, base = f"adapter {name}", {"chat": chat.digest, "weights": digest_weights(start)}
     settings = step.model_dump(exclude={"health": LIMITS})
-    checkpoints = Checkpoints(store, REVISION, settings, digest_rows(rows), base, _versions())
+    checkpoints = Checkpoints(store, REVISION, settings, digest_rows(rows), base, origin.dtype, _versions())
     with new_folder(out) as folder, checkpoints.used() as last:
         train_rows, held_out = prepare_rows(step, examples)
+        if step.method == "kto":
+            examples.report["good_and_bad"] = count_both(examples.train)
         updates = math.ceil(math.ceil(len(train_rows) / (step.batch * step.accumulation)) * step.epochs)
         asked = [] if step.weights.kind == "qlora" else list_reference_requests(step, [*train_rows, *held_out])
         before = dict(zip(asked, log_likelihood(asked, f"{label} reference") if asked else (), strict=True))
         model = _load(start, step, origin)
+        _check_targets(model, step, name)
         watch = build_watch(step, _chosen_tokens(step, examples))
         parts = Parts(
             model=model,
@@ -65,7 +75,7 @@ def train(
             tokenizer=chat.tokenizer,
             train=train_rows,
             validation=held_out,
-            arguments=_build_arguments(step, checkpoints.folder, updates, origin, bool(held_out), last),
+            arguments=_build_arguments(step, checkpoints.folder, updates, origin, len(held_out), last),
             callbacks=[
                 build_progress(updates, label, model, console.LOGS / "speed" / f"{name}.csv"),
                 *([build_answers(examples.probes, chat, step.health.tokens)] if examples.probes else []),  # type: ignore[union-attr]
@@ -75,10 +85,15 @@ def train(
             reference=None if step.weights.kind == "qlora" else before,
         )
         trainer = build_trainer(step, parts)
+        for weight in trainer.model.parameters():
+            if weight.requires_grad:
+                # TRL trains the matrices beside nf4 in bfloat16, and PEFT loads those of a checkpoint in float32: a
+                # training that was killed would go on as another one.
+                weight.data = weight.data.float()
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         if watch.problem:
-            kept = checkpoints.last()
-            where = f"the last checkpoint before it is {kept}" if kept else "there was no checkpoint before it"
+            write_curves(trainer.state.log_history, console.LOGS / "curves", name)
+            where = _describe_checkpoint(checkpoints, watch.sound)
             raise BadInput(f"{label}: stopped at update {trainer.state.global_step}: {watch.problem}; {where}")
         _save(trainer.model, start, folder, origin)
         write_json(folder / PARTS, base)
@@ -87,9 +102,17 @@ def train(
     return {**examples.report, "updates": int(trainer.state.global_step), "last": measured}
 
 
+def _describe_checkpoint(checkpoints: Checkpoints, sound: int) -> str:
+    if good := checkpoints.last(sound):
+        return f"the last good checkpoint is {good}"
+    if newest := checkpoints.last():
+        return f"no checkpoint is known to be good, and the newest is {newest}"
+    return "there was no checkpoint before it"
+
+
 def _versions() -> list[str]:
     """What computes, for the name of a checkpoint."""
-    packages = ("torch", "transformers", "trl", "peft", "accelerate")
+    packages = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets", "tokenizers")
     return [hardware.device_name(), *(f"{name} {metadata.version(name)}" for name in packages)]
 
 
@@ -136,8 +159,20 @@ def _load(start: Path, step: Step, origin: Origin) -> Any:
     return model
 
 
+def _check_targets(model: Any, step: Step, name: str) -> None:
+    """Raises BadInput where a layer named in `weights.targets` is none of the model's."""
+    if not isinstance(step.weights, LowRank) or isinstance(step.weights.targets, str):
+        return
+    layers = {path.rpartition(".")[2] for path, module in model.named_modules() if hasattr(module, "in_features")}
+    if missing := sorted(set(step.weights.targets) - layers):
+        raise BadInput(
+            f"params.yaml: adapter.{name}.weights.targets: the model has no layer {missing[0]}; take some of"
+            f" {', '.join(sorted(layers))}, or all-linear"
+        )
+
+
 def _build_arguments(
-    step: Step, folder: Path, updates: int, origin: Origin, measured: bool, resumed: Path | None
+    step: Step, folder: Path, updates: int, origin: Origin, held_out: int, resumed: Path | None
 ) -> dict[str, Any]:
     """The arguments that transformers' Trainer has for every method."""
     gpu = hardware.has_gpu()
@@ -149,15 +184,14 @@ def _build_arguments(
         "warmup_steps": round(step.warmup * updates),
         "num_train_epochs": step.epochs,
         "per_device_train_batch_size": step.batch,
-        # No gradients to hold, and neighbours are of similar length; packed rows are full already.
-        "per_device_eval_batch_size": step.batch if isinstance(step, SFT) else 4 * step.batch,
+        "per_device_eval_batch_size": _choose_batch(step, held_out),
         "gradient_accumulation_steps": step.accumulation,
         "gradient_checkpointing": gpu,
         "bf16": origin.dtype == "bfloat16",
         "use_cpu": not gpu,
-        "eval_strategy": "steps" if measured else "no",
+        "eval_strategy": "steps" if held_out else "no",
         # Where rewards are relative to the start, the start needs no evaluation.
-        "eval_on_start": measured and resumed is None and _is_without_reference(step),
+        "eval_on_start": bool(held_out) and resumed is None and _is_without_reference(step),
         "eval_steps": max(1, math.ceil(updates / step.evaluations)),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # which would show the mean of the other losses instead
@@ -169,6 +203,17 @@ def _build_arguments(
         "data_seed": step.seed,
         "dataloader_pin_memory": gpu,
     }
+
+
+def _choose_batch(step: Step, held_out: int) -> int:
+    """The number of held-out rows at once.
+
+    TRL's accuracies and rewards are means of the batches' means. So all batches of pairs have one size, which is up to
+    four times that of training, because there are no gradients to hold.
+    """
+    if not isinstance(step, Preference):
+        return step.batch
+    return max(size for size in range(1, 4 * step.batch + 1) if held_out % size == 0)
 
 
 def _build_lora(low_rank: LowRank) -> Any:

@@ -11,7 +11,7 @@ from mothertongue.chat import Chat
 from mothertongue.params import Step
 from mothertongue.training.checkpoints import Checkpoints
 from mothertongue.training.examples import Probe
-from mothertongue.training.health import RIGHT_LANGUAGE, find_problem, score_answers
+from mothertongue.training.health import RIGHT_LANGUAGE, find_problem, find_sound_update, score_answers
 
 
 def build_progress(updates: int, label: str, model: Any, speed: Path) -> Any:
@@ -100,15 +100,30 @@ def _up_to_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
 
 
 def build_watch(step: Step, chosen_tokens: float) -> Any:
-    """Stops training where a limit of health is passed; `problem` then says which."""
+    """Stops training where a limit of health is passed; `problem` then says which.
+
+    Of the checkpoints, those up to update `sound` are good then. An evaluation that finds nothing wrong asks for one.
+    """
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]
         def __init__(self) -> None:
             self.problem: str | None = None
+            self.sound = 0
+
+        def on_train_begin(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+            """A limit may have become stricter since a training was killed: it is looked at from its beginning."""
+            history = state.log_history
+            for end in range(1, len(history) + 1):
+                if problem := find_problem(history[:end], step, chosen_tokens):
+                    self.problem = problem
+                    self.sound = find_sound_update(history[: end - 1], before=history[end - 1]["step"])
+                    control.should_training_stop = True
+                    return
 
         def _look(self, state: Any, control: Any) -> None:
-            self.problem = self.problem or find_problem(state.log_history, step, chosen_tokens)
+            if not self.problem and (problem := find_problem(state.log_history, step, chosen_tokens)):
+                self.problem, self.sound = problem, find_sound_update(state.log_history[:-1], before=state.global_step)
             if self.problem:
                 control.should_training_stop, control.should_save = True, False
 
@@ -116,6 +131,7 @@ def build_watch(step: Step, chosen_tokens: float) -> Any:
             self._look(state, control)
 
         def on_evaluate(self, _: Any, state: Any, control: Any, **__: Any) -> None:
+            control.should_save = True
             self._look(state, control)
 
     return Watch()
@@ -127,6 +143,6 @@ def build_checkpoints(checkpoints: Checkpoints) -> Any:
 
     class Kept(TrainerCallback):  # type: ignore[misc]
         def on_save(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            checkpoints.keep(state.global_step)
+            checkpoints.keep(state.global_step, find_sound_update(state.log_history, before=state.global_step + 1))
 
     return Kept()

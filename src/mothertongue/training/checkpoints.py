@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,21 +37,31 @@ class Checkpoints:
                 shutil.rmtree(path)
             yield self.last()
 
-    def last(self) -> Path | None:
-        """The newest complete checkpoint."""
-        found = sorted(self.folder.glob(f"{KEPT}*"), key=lambda path: int(path.name.removeprefix(KEPT)))
-        return found[-1] if found else None
+    def last(self, until: float = math.inf) -> Path | None:
+        """The newest complete checkpoint, or the newest of an update up to `until`."""
+        return max((path for path in self._all() if _update(path) <= until), key=_update, default=None)
 
-    def keep(self, update: int) -> None:
-        """Name the checkpoint of an update as complete, and remove those before it."""
-        before = list(self.folder.glob(f"{KEPT}*"))
+    def keep(self, update: int, sound: int) -> None:
+        """Name the checkpoint of an update as complete, and remove those before it but the newest one up to `sound`.
+
+        That is the update of the last evaluation which found nothing wrong: what came after it may be broken already.
+        """
         (self.folder / f"checkpoint-{update}").rename(self.folder / f"{KEPT}{update}")
-        for path in before:
-            shutil.rmtree(path)
+        kept = {self.last(), self.last(sound)}
+        for path in self._all():
+            if path not in kept:
+                shutil.rmtree(path)
+
+    def _all(self) -> list[Path]:
+        return list(self.folder.glob(f"{KEPT}*"))
 
     def remove(self) -> None:
         """Remove the folder: what was learned is in its output now."""
         shutil.rmtree(self.folder)
+
+
+def _update(path: Path) -> int:
+    return int(path.name.removeprefix(KEPT))
 
 
 def digest_rows(rows: Sequence[Any]) -> str:

@@ -25,7 +25,8 @@ MEASURED = ("loss", "reward_accuracy", "reward_margin", "log_probability")  # on
 def write_curves(history: Sequence[Mapping[str, Any]], folder: Path, name: str) -> dict[str, float]:
     """Write folder/<curve>/<name>.csv for each of CURVES, one row per update; returns the last value of each column.
 
-    A method without a curve, as SFT without rewards, gets a row without values.
+    A method without a curve, as SFT without rewards, gets a row without values. What was not measured at an update is
+    NaN, because DVC's plots take an empty cell for 0.
     """
     last: dict[str, float] = {}
     for curve, columns in CURVES.items():
@@ -38,7 +39,7 @@ def write_curves(history: Sequence[Mapping[str, Any]], folder: Path, name: str) 
                         rows.setdefault(int(entry["step"]), {})[f"{more}{ours}"] = round(float(value), 6)
         text = io.StringIO()
         header = ["step", *(f"{more}{ours}" for _, more in prefixes for ours in columns)]
-        writer = csv.DictWriter(text, header, lineterminator="\n")
+        writer = csv.DictWriter(text, header, restval="NaN", lineterminator="\n")
         writer.writeheader()
         for step, row in sorted(rows.items()) or [(0, {})]:
             writer.writerow({"step": step, **row})

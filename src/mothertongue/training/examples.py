@@ -181,7 +181,7 @@ def _select(
             "longest": sizes[-1],
             "max_length": step.max_length,
         },
-        "validation": {noun: len(validation), "left_out": len(validation) - len(held_out)},
+        "validation": {noun: len(validation), "left_out": len(validation) - len(held_out), "probes": len(probes)},
     }
     return Examples(kept, held_out, probes, report)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mothertongue import languages, texts
-from mothertongue.params import CPT, DPO, KTO, Health, Preference, PreferenceHealth, Step
+from mothertongue.params import CPT, DPO, KTO, ORPO, Health, PairHealth, Preference, SimPO, Step
 from mothertongue.training.examples import Probe
 
 Entry = Mapping[str, Any]  # of the trainer's history: an update, an evaluation (`eval_...`), or answers (`answers_...`)
@@ -45,8 +45,20 @@ def find_problem(history: Sequence[Entry], step: Step, chosen_tokens: float) -> 
     if RIGHT_LANGUAGE in last:
         return _answers(history, step.health)
     if isinstance(step, Preference) and "eval_loss" in last:
-        return _over_fit(history, step.health) or _collapse(history, step, chosen_tokens)
+        over_fit = _over_fit(history, step.health) if isinstance(step, DPO | ORPO | SimPO) else None
+        return over_fit or _collapse(history, step, chosen_tokens)
     return None
+
+
+def find_sound_update(history: Sequence[Entry], before: int) -> int:
+    """The update of the last evaluation before update `before`, which found nothing wrong; 0 where there is none.
+
+    In the history of a method without evaluations, that of the last loss but one: a loss is of the update before it.
+    """
+    evaluated = [entry["step"] for entry in history if "eval_loss" in entry or RIGHT_LANGUAGE in entry]
+    if not evaluated:
+        evaluated = [entry["step"] - 1 for entry in history if "loss" in entry]
+    return max((update for update in evaluated if update < before), default=0)
 
 
 def _answers(history: Sequence[Entry], limits: Health) -> str | None:
@@ -74,7 +86,7 @@ def _answers(history: Sequence[Entry], limits: Health) -> str | None:
     return None
 
 
-def _over_fit(history: Sequence[Entry], limits: PreferenceHealth) -> str | None:
+def _over_fit(history: Sequence[Entry], limits: PairHealth) -> str | None:
     """Training's reward accuracy since the evaluation before, against the held-out pairs'."""
     *before, last = [place for place, entry in enumerate(history) if "eval_loss" in entry]
     since = history[before[-1] + 1 if before else 0 : last]

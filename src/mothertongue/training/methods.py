@@ -62,7 +62,7 @@ def prepare_rows(step: Step, examples: Examples) -> tuple[Rows, Rows]:
                 for part in _parts(examples)
             )
         case KTO():
-            train, validation = (_mismatch(_unpair(part), step.batch) for part in _parts(examples))
+            train, validation = (_mismatch(_unpair(part), step.batch, step.max_length) for part in _parts(examples))
         case ORPO() | SimPO():
             train, validation = map(_whole, _parts(examples))
     return train, validation
@@ -181,8 +181,7 @@ def _build_kto(step: KTO, parts: Parts) -> Any:
 
 def _unpair(pairs: Sequence[Sides]) -> list[dict[str, Any]]:
     """Each side once, however many pairs it is in, good and bad in turn; a side that is both is left out."""
-    good = dict.fromkeys((pair.prompt, pair.chosen) for pair in pairs)
-    bad = dict.fromkeys((pair.prompt, pair.rejected) for pair in pairs)
+    good, bad = _sides(pairs)
     both = good.keys() & bad.keys()
     labelled = dict.fromkeys(good, True) | dict.fromkeys(bad, False)
     sides = dict.fromkeys(side for p in pairs for side in ((p.prompt, p.chosen), (p.prompt, p.rejected)))
@@ -193,11 +192,24 @@ def _unpair(pairs: Sequence[Sides]) -> list[dict[str, Any]]:
     ]
 
 
-def _mismatch(rows: Sequence[dict[str, Any]], batch: int) -> list[dict[str, Any]]:
+def count_both(pairs: Sequence[Sides]) -> int:
+    """Answers that are the chosen side of one pair and the rejected side of another: KTO learns nothing from them."""
+    good, bad = _sides(pairs)
+    return len(good.keys() & bad.keys())
+
+
+def _sides(pairs: Sequence[Sides]) -> tuple[dict[tuple[Ids, Ids], None], dict[tuple[Ids, Ids], None]]:
+    good = dict.fromkeys((pair.prompt, pair.chosen) for pair in pairs)
+    bad = dict.fromkeys((pair.prompt, pair.rejected) for pair in pairs)
+    return good, bad
+
+
+def _mismatch(rows: Sequence[dict[str, Any]], batch: int, longest: int) -> list[dict[str, Any]]:
     """With `KL_completion_ids`, an answer to another prompt of its batch: KTO's estimate of the divergence.
 
     It is of the nearest row before, in a circle. TRL takes the row before whatever its prompt is, which here is mostly
-    the other side of the same pair; so does this where a batch has one prompt only.
+    the other side of the same pair; so does this where a batch has one prompt only. An answer that is too long after
+    this prompt is cut here: TRL would cut it in training, and not where it is measured before.
     """
     found = []
     for start in range(0, len(rows), batch):
@@ -205,7 +217,8 @@ def _mismatch(rows: Sequence[dict[str, Any]], batch: int) -> list[dict[str, Any]
         for place, row in enumerate(part):
             before = [*part[:place][::-1], *part[place + 1 :][::-1], row]
             other = next((each for each in before if each["prompt_ids"] != row["prompt_ids"]), before[0])
-            found.append({**row, "KL_completion_ids": other["completion_ids"]})
+            room = longest - len(row["prompt_ids"])
+            found.append({**row, "KL_completion_ids": other["completion_ids"][:room]})
     return found
 
 
