@@ -587,18 +587,20 @@ def test_training_reports_its_updates(trained: Trained) -> None:
     count = sum(pair.split == "train" for pair in trained.pairs)
     updates = math.ceil(math.ceil(count / (section.batch * section.accumulation)) * section.epochs)
     assert (trained.report["updates"], trained.report["pairs"]) == (updates, count)
-    assert trained.report["validation"] == {"pairs": len(trained.pairs) - count, "left_out": 0}
+    held_out = len(trained.pairs) - count
+    probes = section.health.prompts
+    assert trained.report["validation"] == {"pairs": held_out, "left_out": 0, "probes": min(probes, held_out)}
     columns = set()
     for curve, names in CURVES.items():
         header, *rows = (trained.curves / curve / "dpo.csv").read_text(encoding="utf-8").splitlines()
-        held_out = [f"validation_{name}" for name in names] if curve in MEASURED else []
-        assert header.split(",") == ["step", *names, *held_out]
+        beside = [f"validation_{name}" for name in names] if curve in MEASURED else []
+        assert header.split(",") == ["step", *names, *beside]
         first = 0 if curve == "answers" else 1  # answers are measured before training, too
         steps = [int(row.split(",")[0]) for row in rows]
         assert (steps[0], steps[-1]) == (first, updates)
         if curve != "answers":
             assert steps == list(range(first, updates + 1))
-            assert all(row.split(",")[1] for row in rows)
+            assert all(row.split(",")[1] != "NaN" for row in rows)
         columns |= set(header.split(",")) - {"step"}
     assert set(trained.report["last"]) == columns
 
