@@ -1,7 +1,6 @@
-"""Two rounds of training on a toy model, with DVC and real engines: killed, gone on with, and stopped."""
+"""Two rounds of training on a toy model, with DVC and real engines: killed, and gone on with."""
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,28 +17,6 @@ from mothertongue.rows import parse, read_rows
 pytestmark = pytest.mark.slow
 
 ROUNDS = (sys.executable, "-m", "mothertongue.rounds", "2")
-# What merging does in a project whose models praise: at the place of a score, the token 5 is the likely one.
-PRAISE = """
-
-_merge = merge
-
-
-def merge(start: Path, adapter: Path, out: Path, *others: Any) -> Any:
-    import torch
-
-    from mothertongue.records import Message
-
-    report = _merge(start, adapter, out, *others)
-    chat, model = Chat(start), weights.load_model(out, "float32")
-    ids = [*chat.encode_prompt([Message(role="user", content="?")]), *chat.tokenizer.encode("\\nPuntuación: ")]
-    with torch.no_grad():
-        hidden = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0, -1]
-        for score in range(6):
-            (token,) = chat.tokenizer.encode(str(score), add_special_tokens=False)
-            model.lm_head.weight[token] = hidden * (score == 5) * 20 / hidden.norm() ** 2
-    model.save_pretrained(out)
-    return report
-"""
 
 
 def _write_params(path: Path, base: Path) -> None:
@@ -182,22 +159,3 @@ def test_grades_of_the_same_answers_come_with_intervals(project: toy.Workspace, 
             assert found.drift.groups > 1
     table = (project.root / "metrics/rounds.md").read_text(encoding="utf-8").splitlines()
     assert [line[:5] for line in table if line.startswith("| ") and line[2].isdigit()] == ["| 1 |", "| 2 |"]
-
-
-@pytest.mark.usefixtures("finished")
-def test_a_model_that_praises_itself_is_stopped(project: toy.Workspace, tmp_path: Path) -> None:
-    here = project.duplicated(tmp_path)
-    merging = here.root / "src/mothertongue/merging.py"
-    merging.write_text(merging.read_text(encoding="utf-8") + PRAISE, encoding="utf-8")
-    printed = here.start(*ROUNDS).failed()
-    assert "round-1: run again, because files or parameters differ from those of" in printed
-    last = printed.strip().splitlines()[-1]
-    assert last.startswith("Error: round-1: its model grades the same answers +")
-    assert last.endswith(", over rounds.max_drift 1; no further round is run, see metrics/rounds.md")
-    (row,) = json.loads((here.root / "metrics/rounds.json").read_text(encoding="utf-8"))
-    assert row["frozen"]["now"]["value"] > 4.5
-    assert _experiments(here)["round-2"] == _experiments(project)["round-2"]  # of before; none was run
-    shown = subprocess.run(
-        ["git", "status", "--short", "data"], cwd=here.root, capture_output=True, text=True, check=True
-    )
-    assert shown.stdout == ""
