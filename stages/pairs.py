@@ -1,6 +1,5 @@
 """Chosen and rejected answers, with the rule that paired them."""
 
-from collections import Counter
 from pathlib import Path
 
 import click
@@ -29,14 +28,9 @@ def main(threads: Path, generated: Path, scored: Path, out: Path, report: Path) 
     verdicts = [row for name in values.scored for row in read_rows(scored / f"{name}.jsonl", Verdict)]
     rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs)
     write_rows(out, rows)
-    details = {
-        name: {
-            "splits": pairs.count_cut_rejected(rows, name),
-            "languages": dict(sorted(Counter(row.language for row in rows if row.rule == name).items())),
-        }
-        for name in counts
-    }
-    write_json(report, {name: {**counted.model_dump(), **details[name]} for name, counted in counts.items()})
+    write_json(
+        report, {name: {**counted.model_dump(), **pairs.describe_pairs(rows, name)} for name, counted in counts.items()}
+    )
     for name, counted in counts.items():
         console.say(f"{name}: {counted}")
     console.say(f"{out}: {len(rows)} pairs")

@@ -12,7 +12,7 @@ from conftest import make_step
 from mothertongue.chat import Chat
 from mothertongue.training.callbacks import build_answers, build_progress, build_watch
 from mothertongue.training.examples import Probe
-from mothertongue.training.health import LENGTH, REPETITION, RIGHT_LANGUAGE
+from mothertongue.training.health import LENGTH, REPETITION, RIGHT_LANGUAGE, HeldOut
 
 
 class Speaker:
@@ -88,7 +88,8 @@ def control() -> SimpleNamespace:
 
 
 def test_the_watch_stops_at_the_first_problem_without_a_checkpoint() -> None:
-    watch, state, now = build_watch(make_step("dpo"), 1.0), SimpleNamespace(log_history=[], global_step=1), control()
+    watch, now = build_watch(make_step("dpo"), HeldOut(1, 1.0)), control()
+    state = SimpleNamespace(log_history=[], global_step=1)
     state.log_history.append({"step": 1, "loss": 0.5})
     watch.on_log(None, state, now)
     assert (watch.problem, now) == (None, control())
@@ -111,7 +112,8 @@ def test_the_watch_stops_at_the_first_problem_without_a_checkpoint() -> None:
 
 def test_the_watch_looks_at_answers_after_an_evaluation() -> None:
     answers = [{RIGHT_LANGUAGE: right, REPETITION: 0.0, LENGTH: 1.0} for right in (0.9, 0.5)]
-    watch, state, now = build_watch(make_step("sft"), 1.0), SimpleNamespace(log_history=[], global_step=0), control()
+    watch, now = build_watch(make_step("sft"), HeldOut(1, 1.0)), control()
+    state = SimpleNamespace(log_history=[], global_step=0)
     for step, entry in enumerate(answers):
         state.global_step = step
         state.log_history.append({"step": step, **entry})
@@ -127,11 +129,11 @@ def test_a_limit_that_became_stricter_stops_a_training_that_goes_on() -> None:
     ]
     history.append({"step": 6, "loss": 0.5})
     state, now = SimpleNamespace(log_history=history, global_step=6), control()
-    watch = build_watch(make_step("sft"), 1.0)
+    watch = build_watch(make_step("sft"), HeldOut(1, 1.0))
     watch.on_train_begin(None, state, now)
     assert (watch.problem, now.should_training_stop) == (None, False)
     limits = make_step("sft").health.model_dump() | {"min_right_language": 0.8}
-    watch = build_watch(make_step("sft", health=limits), 1.0)
+    watch = build_watch(make_step("sft", health=limits), HeldOut(1, 1.0))
     watch.on_train_begin(None, state, now)
     assert watch.problem.startswith("0.70 of the answers")
     assert (watch.sound, now.should_training_stop) == (0, True)

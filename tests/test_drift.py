@@ -78,8 +78,9 @@ def test_praise(frozen: list[float], own: list[float], limit: float, expected: s
 
 
 def test_the_table_has_a_row_per_round() -> None:
-    table = drift.render_rounds([make_round(PRAISING, HONEST)])
-    assert table.splitlines()[-1] == (
-        "| 1 | 6 of 8 | 2.50 [1.58, 3.42] (n 4) | 3.52 [2.65, 4.40] (n 4) | +1.02 [+0.95, +1.10]"
+    found = make_round(PRAISING, HONEST)
+    found = found.model_copy(update={"frozen": found.frozen.model_copy(update={"unscored": 2})})
+    assert drift.render_rounds([found]).splitlines()[-1] == (
+        "| 1 | 6 of 8 | 2.50 [1.58, 3.42] (n 4) | 3.52 [2.65, 4.40] (n 4) | +1.02 [+0.95, +1.10] (2 without a score)"
         " | 2.50 [1.58, 3.42] (n 4) | 2.50 [1.67, 3.33] (n 4) | +0.00 [-0.13, +0.13] |"
     )

@@ -214,6 +214,17 @@ def test_a_version_that_cannot_be_used(version: VersionModel, tmp_path: Path) ->
     assert caught.value.message == (
         f"models/dpo/model.safetensors of commit {version.revision}: is damaged in DVC's cache; `dvc pull` it again"
     )
+    kept.chmod(0o644)
+    kept.write_bytes(WEIGHTS)
+    (listing,) = Path(".dvc/cache").rglob("*.dir")
+    listing.chmod(0o644)
+    rows = json.loads(listing.read_text(encoding="utf-8"))
+    listing.write_text(json.dumps(rows[:-1]), encoding="utf-8")
+    with pytest.raises(BadInput) as caught:
+        models.fetch(version, tmp_path / "base")
+    assert caught.value.message == (
+        f"models/dpo of commit {version.revision}: the list of its files is damaged in DVC's cache; `dvc pull` it again"
+    )
     assert not (tmp_path / "base").exists()
 
 

@@ -449,12 +449,12 @@ def test_the_share_of_rejected_sides_that_were_cut() -> None:
     threads, answers = make_threads_and_samples({"train": "cc..", "validation": ".", "test": "c.."})
     rules = [rule("reference", "plain", judge=ASSUMPTION), rule("plain", "guided", judge=ASSUMPTION)]
     found, _ = pairs.make_pairs(threads, answers, [], section(*rules, max_cut_rejected=3 / 8))
-    assert pairs.count_cut_rejected(found, "reference_over_plain") == {
+    assert pairs.describe_pairs(found, "reference_over_plain")["splits"] == {
         "test": {"pairs": 3, "cut_rejected": 1, "share": 1 / 3},
         "train": {"pairs": 4, "cut_rejected": 2, "share": 0.5},
         "validation": {"pairs": 1, "cut_rejected": 0, "share": 0},
     }
-    assert pairs.count_cut_rejected(found, "plain_over_guided") == {}
+    assert pairs.describe_pairs(found, "plain_over_guided") == {"splits": {}, "languages": {}}
 
 
 @pytest.mark.parametrize(

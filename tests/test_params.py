@@ -195,11 +195,11 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
     [
         # unknown and missing
         ("  beta: 0.1", "  beta: 0.1\n    betta: 1",
-         "62: adapter.dpo.betta: unknown parameter; remove it or fix its name"),
+         "62: adapter.dpo.betta: method dpo has no such parameter; remove it or fix its name"),
         ("    beta: 0.1\n", "", "54: adapter.dpo.beta: missing; add it"),
         ("    from: base\n", "    start: base\n",
          ("54: adapter.dpo.from: missing; add it\n"
-          "55: adapter.dpo.start: unknown parameter; remove it or fix its name")),
+          "55: adapter.dpo.start: method dpo has no such parameter; remove it or fix its name")),
         ("metrics:\n", "metric:\n", ("1: metrics: missing; add it\n"
          "85: metric: unknown parameter; remove it or fix its name")),
         (" min_margin: 1", " margin: 1", ("51: pairs.rules.0.min_margin: missing; add it\n"
@@ -337,11 +337,11 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
          "73: adapter.dpo.health.max_chosen_drop: input should be greater than 0, got 0"),
         ("method: dpo", "method: simpo",
          ("54: adapter.dpo.gamma: missing; add it\n"
-          "59: adapter.dpo.losses: unknown parameter; remove it or fix its name\n"
-          "60: adapter.dpo.label_smoothing: unknown parameter; remove it or fix its name")),
+          "59: adapter.dpo.losses: method simpo has no such parameter; remove it or fix its name\n"
+          "60: adapter.dpo.label_smoothing: method simpo has no such parameter; remove it or fix its name")),
         ("adapter:\n", f"adapter:\n{step_line('more', 'cpt', beta=1, health={})}",
-         ("54: adapter.more.beta: unknown parameter; remove it or fix its name\n"
-          "54: adapter.more.health: unknown parameter; remove it or fix its name")),
+         ("54: adapter.more.beta: method cpt has no such parameter; remove it or fix its name\n"
+          "54: adapter.more.health: method cpt has no such parameter; remove it or fix its name")),
         ("adapter:\n", f"adapter:\n{step_line('more', 'sft', data='pairs')}",
          "54: adapter.more.data: input should be 'threads', got 'pairs'"),
         ("adapter:\n", f"adapter:\n{step_line('more', 'orpo', data='threads')}",
@@ -624,7 +624,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
         "58: adapter.dpo.weights.alpha: missing; add it",
         "58: adapter.dpo.weights.dropout: input should be less than or equal to 1, got 2",
         "54: adapter.dpo.beta: missing; add it",
-        "61: adapter.dpo.bata: unknown parameter; remove it or fix its name",
+        "61: adapter.dpo.bata: method dpo has no such parameter; remove it or fix its name",
     ]
     assert message(path) == at(path, "\n".join(expected))
 

@@ -98,8 +98,8 @@ def render_rounds(rounds: Sequence[Round]) -> str:
         "|--:|---|---|---|---|---|---|---|",
     ]
     for row in rounds:
-        cells = [_format(row.frozen.first), _format(row.frozen.now), _format_gap(row.frozen.drift)]
-        cells += [_format(row.own.first), _format(row.own.now), _format_gap(row.own.drift)]
+        cells = [_format(row.frozen.first), _format(row.frozen.now), _format_gap(row.frozen)]
+        cells += [_format(row.own.first), _format(row.own.now), _format_gap(row.own)]
         lines.append(f"| {row.round} | {row.prompts.kept} of {row.prompts.total} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -108,5 +108,7 @@ def _format(estimate: Estimate) -> str:
     return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}] (n {estimate.n})"
 
 
-def _format_gap(gap: Difference) -> str:
-    return f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]"
+def _format_gap(found: Drift) -> str:
+    gap = found.drift
+    unscored = f" ({found.unscored} without a score)" if found.unscored else ""
+    return f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]{unscored}"

@@ -1,10 +1,11 @@
 """What a step learned, merged into the model that it started from. The module of PEFT's merge."""
 
+import filecmp
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mothertongue import weights
+from mothertongue import origin, weights
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import new_folder, read_json_object
@@ -24,7 +25,7 @@ def merge(
     Where a step trained all weights, `adapter` holds a whole model, which is stored. The difference is that of a
     token's log-probability, in nats, on experts' answers to held-out threads: once computed in float32, and once in the
     dtype that the model computes in. Raises BadInput when the largest is over its limit, or the adapter was trained on
-    another model or with another chat template; nothing is written then.
+    another model, tokenizer or chat template; nothing is written then.
     """
     probes = _select_probes(threads, start, adapter)
     import torch
@@ -82,7 +83,14 @@ def _select_probes(threads: Sequence[Thread], start: Path, adapter: Path) -> lis
         raise BadInput(
             f"{adapter}: trained on weights {trained.get('weights')}, but {start} has {there}; train the adapter again"
         )
+    for path in weights.list_other_files(start):
+        if path.name != origin.FILE and not _is_same(path, adapter / path.name):
+            raise BadInput(f"{adapter}: {path.name} is not that of {start}; train the adapter again")
     if read_json_object(start / "config.json").get("quantization_config"):
         raise BadInput(f"{start}: is quantised, and no adapter can be merged into it; merge it into the original")
     held_out = [thread for thread in threads if thread.split != "train"] or [t for t in threads if t.reference]
     return [chat.encode_answer(thread.prompt, thread.expert) for thread in held_out[:PROBES]]
+
+
+def _is_same(path: Path, copy: Path) -> bool:
+    return copy.is_file() and filecmp.cmp(path, copy, shallow=False)

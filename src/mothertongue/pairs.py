@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unicodedata import category
 
 from mothertongue import languages
@@ -94,14 +94,15 @@ def _build_pair(thread: Thread, rule: Rule, chosen: Candidate, rejected: Candida
     )
 
 
-def count_cut_rejected(pairs: Sequence[Pair], rule: str) -> dict[str, dict[str, float]]:
-    """For each split: the pairs of a rule, how many of their rejected sides were cut, and that as a share."""
-    found: dict[str, dict[str, float]] = {}
-    for split in sorted({pair.split for pair in pairs if pair.rule == rule}):
-        rows = [pair for pair in pairs if (pair.rule, pair.split) == (rule, split)]
+def describe_pairs(pairs: Sequence[Pair], rule: str) -> dict[str, dict[str, Any]]:
+    """Of a rule's pairs, `languages`, their numbers, and `splits`, the share of their rejected sides that were cut."""
+    made = [pair for pair in pairs if pair.rule == rule]
+    splits: dict[str, dict[str, float]] = {}
+    for split in sorted({pair.split for pair in made}):
+        rows = [pair for pair in made if pair.split == split]
         cut = sum(pair.rejected_from.finish == "length" for pair in rows)
-        found[split] = {"pairs": len(rows), "cut_rejected": cut, "share": cut / len(rows)}
-    return found
+        splits[split] = {"pairs": len(rows), "cut_rejected": cut, "share": cut / len(rows)}
+    return {"splits": splits, "languages": dict(sorted(Counter(pair.language for pair in made).items()))}
 
 
 def select_pair(

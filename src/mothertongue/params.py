@@ -304,8 +304,8 @@ class PreferenceHealth(Health):
 class PairHealth(PreferenceHealth):
     """For methods that compare the two sides of a pair, which KTO does not: a limit on over-fit."""
 
-    # Reward accuracy of training less that of the held-out pairs. Training's is measured before each update, so that it
-    # shows what was learned by heart from the second epoch on.
+    # Reward accuracy of training less that of the held-out pairs, of which the upper end of the 95 % interval is taken.
+    # Training's is measured before each update, so that it shows what was learned by heart from the second epoch on.
     max_accuracy_gap: Share
 
 
@@ -511,6 +511,8 @@ def _explain(error: Any) -> Problem:
     match error["type"]:
         case "missing":
             return where, "missing; add it"
+        case "extra_forbidden" if where[0] == "adapter" and len(where) == 4:
+            return where, f"method {where[2]} has no such parameter; remove it or fix its name"
         case "extra_forbidden":
             return where, "unknown parameter; remove it or fix its name"
         case "union_tag_not_found":

@@ -196,13 +196,13 @@ def _suite_table(found: Comparison, suite: str, *, sizes: bool) -> list[str]:
 
 
 def _sample_table(found: Comparison, answers: Mapping[str, Mapping[str, str]], held_out: Sequence[Thread]) -> list[str]:
-    """Five held-out questions with the answers of the expert, the baselines and the subject.
+    """Twenty held-out questions with the answers of the expert, the baselines and the subject.
 
     They are the first by id, which is a hash of their content: a random sample that is the same on every machine.
     """
     names = [*found.baselines, found.subject]
     lines = [f"| the first held-out questions | expert | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
-    for thread in sorted(held_out, key=lambda thread: thread.id)[:5]:
+    for thread in sorted(held_out, key=lambda thread: thread.id)[:20]:
         cells = (thread.prompt[-1].content, thread.expert, *(answers[name][thread.id] for name in names))
         lines.append(f"| {' | '.join(map(_escape_cell, cells))} |")
     return lines

@@ -211,7 +211,9 @@ def run_round(number: int, start: Model, values: Params, fresh: Sequence[NewProm
         baseline = _git("rev-parse", "HEAD").strip()
         for commit, reference in _list(name):
             if reference.startswith(f"refs/exps/{baseline[:2]}/{baseline[2:]}/"):
-                console.say(f"{name}: run again, because files or parameters differ from those of {commit[:7]}")
+                kept = f"{commit[:7]}, which is kept as {name}-before"
+                console.say(f"{name}: run again, because files or parameters differ from those of {kept}")
+                _git("update-ref", f"{reference}-before", commit)
                 _git("update-ref", "-d", reference)
         options = [part for change in changes for part in ("--set-param", change)]
         subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *options], check=False)

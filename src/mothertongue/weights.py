@@ -29,9 +29,13 @@ def save_model(model: Any, source: Path, folder: Path) -> None:
 
 def copy_other_files(source: Path, folder: Path) -> None:
     """Copy what a model folder has beside weights and configuration, such as the tokenizer."""
-    for path in source.iterdir():
-        if path.name != "config.json" and ".safetensors" not in path.name:
-            shutil.copyfile(path, folder / path.name)
+    for path in list_other_files(source):
+        shutil.copyfile(path, folder / path.name)
+
+
+def list_other_files(folder: Path) -> list[Path]:
+    """The files that `copy_other_files` copies."""
+    return sorted(path for path in folder.iterdir() if path.name != "config.json" and ".safetensors" not in path.name)
 
 
 def weights_size(folder: Path) -> int:

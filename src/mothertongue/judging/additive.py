@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 
 from mothertongue import prompts
-from mothertongue.judging.scores import expected_score, find_score_tokens, format_question
+from mothertongue.judging.scores import build_verdict, expected_score, find_score_tokens, format_question
 from mothertongue.params import AdditiveJudge
-from mothertongue.records import Answer, Message, Thread, row_id
+from mothertongue.records import Answer, Message, Thread
 from mothertongue.sampling import Generation, Model, NextTokenLogprobs, derive_seed
 from mothertongue.verdicts import Verdict
 
@@ -54,18 +54,8 @@ def judge_answers(
 
 def _average(answer: Answer, votes: Sequence[tuple[float, float]], name: str, least: float) -> Verdict:
     """`votes` are (score, label mass)."""
-    label_mass = math.fsum(mass for _, mass in votes) / len(votes)
-    score = math.fsum(score for score, _ in votes) / len(votes)
-    parsed = label_mass >= least and not math.isnan(score)
-    return Verdict(
-        id=row_id(answer.id, name),
-        thread=answer.thread,
-        answer=answer.id,
-        judge=name,
-        outcome="score" if parsed else "unparsed",
-        score=score if parsed else None,
-        label_mass=label_mass,
-    )
+    score, label_mass = (math.fsum(column) / len(votes) for column in zip(*votes, strict=True))
+    return build_verdict(answer, name, score, label_mass, least)
 
 
 def _encode(thread: Thread, answer: Answer, model: Model) -> tuple[int, ...]:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 
 from mothertongue import prompts
-from mothertongue.judging.scores import expected_score, find_score_tokens, format_question
+from mothertongue.judging.scores import build_verdict, expected_score, find_score_tokens, format_question
 from mothertongue.params import GradesJudge
-from mothertongue.records import Answer, Message, Thread, row_id
+from mothertongue.records import Answer, Message, Thread
 from mothertongue.sampling import Model, NextTokenLogprobs
 from mothertongue.verdicts import Verdict
 
@@ -38,7 +38,12 @@ def judge_answers(
             grades[place][criterion], mass = expected_score(logs, GRADES)
             masses[place].append(mass)
             written[place] = (*written[place], options[max(range(len(GRADES)), key=lambda each: logs[each])])
-    return [_verdict(answer, name, params, grades[place], min(masses[place])) for place, answer in enumerate(answers)]
+    return [
+        build_verdict(
+            answer, name, sum(given.values()) / len(given), min(masses[place]), params.min_label_mass, grades=given
+        )
+        for place, (answer, given) in enumerate(zip(answers, grades, strict=True))
+    ]
 
 
 def _request(thread: Thread, answer: Answer, params: GradesJudge) -> list[Message]:
@@ -50,17 +55,3 @@ def _request(thread: Thread, answer: Answer, params: GradesJudge) -> list[Messag
         criteria=", ".join(params.criteria),
     )
     return [Message(role="user", content=text)]
-
-
-def _verdict(answer: Answer, name: str, params: GradesJudge, grades: dict[str, float], label_mass: float) -> Verdict:
-    parsed = label_mass > 0 and label_mass >= params.min_label_mass
-    return Verdict(
-        id=row_id(answer.id, name),
-        thread=answer.thread,
-        answer=answer.id,
-        judge=name,
-        outcome="score" if parsed else "unparsed",
-        score=sum(grades.values()) / len(grades) if parsed else None,
-        label_mass=label_mass,
-        grades=grades if parsed else None,
-    )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from mothertongue import prompts
 from mothertongue.chat import Chat
-from mothertongue.judging.scores import expected_score, find_score_tokens, format_question
+from mothertongue.judging.scores import build_verdict, expected_score, find_score_tokens, format_question
 from mothertongue.params import RubricJudge
-from mothertongue.records import Answer, Message, Thread, row_id
+from mothertongue.records import Answer, Message, Thread
 from mothertongue.sampling import Model, NextTokenLogprobs
 from mothertongue.verdicts import Verdict
 
@@ -24,22 +24,11 @@ def judge_answers(
     options = find_score_tokens(model.chat, model.folder.name, SCORES)
     by_id = {thread.id: thread for thread in threads}
     requests = [_request(by_id[answer.thread], answer, model.chat, options) for answer in answers]
-    verdicts = []
-    for answer, logs in zip(answers, model.next_token_logprobs(requests, f"scored {name}"), strict=True):
-        score, label_mass = expected_score(logs, SCORES)
-        parsed = label_mass > 0 and label_mass >= params.min_label_mass
-        verdicts.append(
-            Verdict(
-                id=row_id(answer.id, name),
-                thread=answer.thread,
-                answer=answer.id,
-                judge=name,
-                outcome="score" if parsed else "unparsed",
-                score=score if parsed else None,
-                label_mass=label_mass,
-            )
-        )
-    return verdicts
+    found = model.next_token_logprobs(requests, f"scored {name}")
+    return [
+        build_verdict(answer, name, *expected_score(logs, SCORES), params.min_label_mass)
+        for answer, logs in zip(answers, found, strict=True)
+    ]
 
 
 def _request(thread: Thread, answer: Answer, chat: Chat, options: tuple[int, ...]) -> NextTokenLogprobs:

@@ -1,11 +1,12 @@
-"""What judges that answer with a number share: the question as they read it, and a score from log-probabilities."""
+"""What judges that answer with a number share: the question, a score from log-probabilities, and its verdict."""
 
 import math
 from collections.abc import Sequence
 
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
-from mothertongue.records import Thread
+from mothertongue.records import Answer, Thread, row_id
+from mothertongue.verdicts import Verdict
 
 
 def format_question(thread: Thread) -> str:
@@ -36,3 +37,25 @@ def expected_score(logs: Sequence[float], scores: Sequence[int]) -> tuple[float,
     label_mass = math.fsum(weights)
     mean = math.fsum(s * w for s, w in zip(scores, weights, strict=True)) / label_mass if label_mass else math.nan
     return mean, label_mass
+
+
+def build_verdict(
+    answer: Answer,
+    judge: str,
+    score: float,
+    label_mass: float,
+    min_label_mass: float,
+    grades: dict[str, float] | None = None,
+) -> Verdict:
+    """The verdict of a score; it is `unparsed` where the score tokens have less probability than `min_label_mass`."""
+    parsed = label_mass >= min_label_mass and not math.isnan(score)
+    return Verdict(
+        id=row_id(answer.id, judge),
+        thread=answer.thread,
+        answer=answer.id,
+        judge=judge,
+        outcome="score" if parsed else "unparsed",
+        score=score if parsed else None,
+        label_mass=label_mass,
+        grades=grades if parsed else None,
+    )

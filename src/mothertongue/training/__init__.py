@@ -17,6 +17,7 @@ from mothertongue.training.callbacks import build_answers, build_checkpoints, bu
 from mothertongue.training.checkpoints import Checkpoints, digest_rows
 from mothertongue.training.curves import write_curves
 from mothertongue.training.examples import Examples, Ids, encode
+from mothertongue.training.health import HeldOut
 from mothertongue.training.methods import (
     REFERENCED,
     Parts,
@@ -68,7 +69,7 @@ def train(
         before = dict(zip(asked, log_likelihood(asked, f"{label} reference") if asked else (), strict=True))
         model = _load(start, step, origin)
         _check_targets(model, step, name)
-        watch = build_watch(step, _chosen_tokens(step, examples))
+        watch = build_watch(step, HeldOut(len(examples.validation), _chosen_tokens(step, examples)))
         parts = Parts(
             model=model,
             lora=_build_lora(step.weights) if isinstance(step.weights, LowRank) else None,
@@ -146,7 +147,7 @@ def _load(start: Path, step: Step, origin: Origin) -> Any:
         start,
         dtype=torch.float32 if step.weights.kind == "full" else getattr(torch, origin.dtype),
         quantization_config=quantization if step.weights.kind == "qlora" else None,
-        # On a CPU, fused attention is no faster for short rows, and some 5 % slower (benchmarks/savings.py).
+        # On a CPU, fused attention is no faster for rows as short as these (benchmarks/savings.py measures it).
         attn_implementation=None if hardware.has_gpu() else "eager",
         use_safetensors=True,
         trust_remote_code=False,

@@ -11,7 +11,7 @@ from mothertongue.chat import Chat
 from mothertongue.params import Step
 from mothertongue.training.checkpoints import Checkpoints
 from mothertongue.training.examples import Probe
-from mothertongue.training.health import RIGHT_LANGUAGE, find_problem, find_sound_update, score_answers
+from mothertongue.training.health import RIGHT_LANGUAGE, HeldOut, find_problem, find_sound_update, score_answers
 
 
 def build_progress(updates: int, label: str, model: Any, speed: Path) -> Any:
@@ -99,7 +99,7 @@ def _up_to_end(ids: Sequence[int], ends: Sequence[int]) -> list[int]:
     return list(ids[: end + 1])
 
 
-def build_watch(step: Step, chosen_tokens: float) -> Any:
+def build_watch(step: Step, held_out: HeldOut) -> Any:
     """Stops training where a limit of health is passed; `problem` then says which.
 
     Of the checkpoints, those up to update `sound` are good then. An evaluation that finds nothing wrong asks for one.
@@ -115,14 +115,14 @@ def build_watch(step: Step, chosen_tokens: float) -> Any:
             """A limit may have become stricter since a training was killed: it is looked at from its beginning."""
             history = state.log_history
             for end in range(1, len(history) + 1):
-                if problem := find_problem(history[:end], step, chosen_tokens):
+                if problem := find_problem(history[:end], step, held_out):
                     self.problem = problem
                     self.sound = find_sound_update(history[: end - 1], before=history[end - 1]["step"])
                     control.should_training_stop = True
                     return
 
         def _look(self, state: Any, control: Any) -> None:
-            if not self.problem and (problem := find_problem(state.log_history, step, chosen_tokens)):
+            if not self.problem and (problem := find_problem(state.log_history, step, held_out)):
                 self.problem, self.sound = problem, find_sound_update(state.log_history[:-1], before=state.global_step)
             if self.problem:
                 control.should_training_stop, control.should_save = True, False

@@ -97,25 +97,17 @@ def _look_up(reference: Reference, dataset: Any, columns: Mapping[str, str]) -> 
 def _build_cpt(step: CPT, parts: Parts) -> Any:
     from trl import SFTConfig, SFTTrainer
 
-    class Trainer(SFTTrainer):  # type: ignore[misc]
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
     config = SFTConfig(max_length=step.max_length, **parts.arguments)
-    return Trainer(args=config, **_common(parts))
+    return _make_trainer(SFTTrainer, config, step, parts)
 
 
 def _build_sft(step: SFT, parts: Parts) -> Any:
     """Several conversations are packed into a row, and none sees another: positions start again with each."""
     from trl import SFTConfig, SFTTrainer
 
-    class Trainer(SFTTrainer):  # type: ignore[misc]
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
     # TRL warns that only flash attention is fast with packed rows. Torch's own is exact, which a test compares.
     config = SFTConfig(max_length=step.max_length, packing=True, packing_strategy="bfd", **parts.arguments)
-    return Trainer(args=config, **_common(parts))
+    return _make_trainer(SFTTrainer, config, step, parts)
 
 
 def pack(conversations: Sequence[Conversation], longest: int) -> list[dict[str, list[int]]]:
@@ -133,15 +125,6 @@ def pack(conversations: Sequence[Conversation], longest: int) -> list[dict[str, 
 def _build_dpo(step: DPO, parts: Parts) -> Any:
     from trl import DPOConfig, DPOTrainer
 
-    class Trainer(DPOTrainer):  # type: ignore[misc]
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
-        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            if parts.reference is None:
-                return super()._precompute_ref_logps(dataset, name, batch_size)
-            return _look_up(parts.reference, dataset, REFERENCED[step.method])
-
     config = DPOConfig(
         beta=step.beta,
         loss_type=list(step.losses),
@@ -152,20 +135,11 @@ def _build_dpo(step: DPO, parts: Parts) -> Any:
         precompute_ref_batch_size=4 * step.batch,
         **parts.arguments,
     )
-    return Trainer(args=config, **_common(parts))
+    return _make_trainer(DPOTrainer, config, step, parts)
 
 
 def _build_kto(step: KTO, parts: Parts) -> Any:
     from trl import KTOConfig, KTOTrainer
-
-    class Trainer(KTOTrainer):  # type: ignore[misc]
-        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-            return dataset
-
-        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            if parts.reference is None:
-                return super()._precompute_ref_logps(dataset, name, batch_size)
-            return _look_up(parts.reference, dataset, REFERENCED[step.method])
 
     config = KTOConfig(
         beta=step.beta,
@@ -176,7 +150,7 @@ def _build_kto(step: KTO, parts: Parts) -> Any:
         precompute_ref_batch_size=4 * step.batch,
         **parts.arguments,
     )
-    return Trainer(args=config, **_common(parts))
+    return _make_trainer(KTOTrainer, config, step, parts)
 
 
 def _unpair(pairs: Sequence[Sides]) -> list[dict[str, Any]]:
@@ -225,21 +199,13 @@ def _mismatch(rows: Sequence[dict[str, Any]], batch: int, longest: int) -> list[
 def _build_orpo(step: ORPO, parts: Parts) -> Any:
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-    class Trainer(ORPOTrainer):  # type: ignore[misc]
-        def tokenize_row(self, feature: dict[str, Any]) -> dict[str, Any]:
-            return feature
-
     config = ORPOConfig(beta=step.beta, max_length=step.max_length, **_unread(parts))
-    return Trainer(args=config, **_common(parts))
+    return _make_trainer(ORPOTrainer, config, step, parts)
 
 
 def _build_simpo(step: SimPO, parts: Parts) -> Any:
     """CPO's trainer without its term of likelihood, as the paper of SimPO has it."""
     from trl.experimental.cpo import CPOConfig, CPOTrainer
-
-    class Trainer(CPOTrainer):  # type: ignore[misc]
-        def tokenize_row(self, feature: dict[str, Any]) -> dict[str, Any]:
-            return feature
 
     config = CPOConfig(
         beta=step.beta,
@@ -249,7 +215,7 @@ def _build_simpo(step: SimPO, parts: Parts) -> Any:
         max_length=step.max_length,
         **_unread(parts),
     )
-    return Trainer(args=config, **_common(parts))
+    return _make_trainer(CPOTrainer, config, step, parts)
 
 
 def _unread(parts: Parts) -> dict[str, Any]:
@@ -269,14 +235,28 @@ def _whole(pairs: Sequence[Sides]) -> list[dict[str, Any]]:
     return found
 
 
-def _common(parts: Parts) -> dict[str, Any]:
+def _make_trainer(kind: Any, config: Any, step: Step, parts: Parts) -> Any:
+    """A trainer of TRL's that takes token ids, and log-probabilities of the start, as they are given."""
     from datasets import Dataset
 
-    return {
-        "model": parts.model,
-        "processing_class": parts.tokenizer,
-        "train_dataset": Dataset.from_list(list(parts.train)),
-        "eval_dataset": Dataset.from_list(list(parts.validation)) if parts.validation else None,
-        "peft_config": parts.lora,
-        "callbacks": parts.callbacks,
-    }
+    class Trainer(kind):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset
+
+        def tokenize_row(self, feature: dict[str, Any]) -> dict[str, Any]:  # of ORPO and CPO
+            return feature
+
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:  # of DPO and KTO
+            if parts.reference is None:
+                return super()._precompute_ref_logps(dataset, name, batch_size)
+            return _look_up(parts.reference, dataset, REFERENCED[step.method])
+
+    return Trainer(
+        args=config,
+        model=parts.model,
+        processing_class=parts.tokenizer,
+        train_dataset=Dataset.from_list(list(parts.train)),
+        eval_dataset=Dataset.from_list(list(parts.validation)) if parts.validation else None,
+        peft_config=parts.lora,
+        callbacks=parts.callbacks,
+    )
