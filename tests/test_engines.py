@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 import stages.adapter
 import stages.models
 import stages.scored
-from mothertongue import console, hardware, merging, models, params, quantization, training
+from mothertongue import console, hardware, merging, models, params, quantization, training, weights
 from mothertongue.chat import PLAIN, Chat
 from mothertongue.errors import BadInput
 from mothertongue.origin import Origin, digest_weights, read_origin, write_origin
@@ -670,6 +670,7 @@ def test_all_but_weights_configuration_and_origin_is_copied(trained: Trained, tm
     (base / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 0.9}')
     (base / "model.safetensors.index.json").write_text("{}")
     adapter = Path(shutil.copytree(trained.adapter, tmp_path / "adapter"))
+    weights.copy_other_files(base, adapter)
     (adapter / "start.json").write_text(json.dumps({"chat": Chat(base).digest, "weights": digest_weights(base)}))
     section = params.Merged(dtype="bfloat16", max_difference=100, max_served_difference=100)
     merging.merge(base, adapter, tmp_path / "dpo", section, _threads(), "dpo")
