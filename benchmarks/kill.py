@@ -46,7 +46,11 @@ class Place:
 
     def start(self, store: Path, stage: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
         """Begin a stage with a sample store, in a process group of its own."""
-        env = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", VARIABLE: str(store)}
+        env = os.environ | {
+            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+            VARIABLE: str(store),
+            "TQDM_MININTERVAL": "0",
+        }
         with (self.root / "log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"stages.{stage}", *map(str, arguments)],

@@ -616,8 +616,9 @@ def test_dvc_checkout_restores_what_a_failed_stage_had_made(chain: toy.Chain) ->
 
 
 def test_an_experiment_runs_what_follows_and_nothing_before(experiment: toy.Running) -> None:
-    levels = ("nf4",)
-    assert toy.ran(experiment.ended()) == [
+    levels, printed = ("nf4",), experiment.ended()
+    assert re.search(r"adapter dpo reference: (\d+) calls, \1 hits in the sample store \(100%\), 0 misses", printed)
+    assert toy.ran(printed) == [
         "adapter@dpo",
         "merged@dpo",
         *(f"quantized@{level}" for level in levels),

@@ -53,34 +53,43 @@ def test_answers_without_a_score_by_both_are_counted() -> None:
 
 
 HONEST, PRAISING, UNSURE = ([2.0, 2.1, 2.9, 3.0], [3.0, 3.1, 4.0, 4.0], [1.0, 5.0, 4.0, 4.0])
+STRICT = [1.0, 1.0, 1.0, 1.0]
 FIRST = [2.0, 2.0, 3.0, 3.0]
+PRAISED = "+1.02 [+0.95, +1.10] points higher than the first model"
 
 
-def make_round(frozen: Sequence[float], own: Sequence[float]) -> Round:
+def make_round(experts: Sequence[float], frozen: Sequence[float], own: Sequence[float]) -> Round:
     counts = RowCounts(total=8, kept=6, dropped={"near_copy": 2})
     return Round(
-        round=1, commit="abc", prompts=counts, frozen=measure(frozen, FIRST), own=measure(own, FIRST)
+        round=1, commit="abc", prompts=counts, experts=measure(experts, FIRST), frozen=measure(frozen, FIRST),
+        own=measure(own, FIRST),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("frozen", "own", "limit", "expected"),
+    ("grades", "limit", "expected"),
     [
-        (HONEST, HONEST, 0.25, None),
-        (PRAISING, HONEST, 0.25, "grades the same answers +1.02 [+0.95, +1.10] points higher than the first model"),
-        (HONEST, PRAISING, 0.25, "grades its own answers +1.02 [+0.95, +1.10] points higher than the first model"),
-        (PRAISING, HONEST, 0.95, None),  # its interval goes below the limit
-        (UNSURE, UNSURE, 0.25, None),  # higher by one point, and it may be chance
+        ((HONEST, HONEST, HONEST), 0.25, None),
+        ((PRAISING, HONEST, HONEST), 0.25, f"grades the experts' answers {PRAISED}"),
+        ((HONEST, PRAISING, HONEST), 0.25, f"grades the first model's answers {PRAISED}"),
+        ((HONEST, HONEST, PRAISING), 0.25, f"grades its own answers {PRAISED}"),
+        ((STRICT, PRAISING, HONEST), 0.25, f"grades the first model's answers {PRAISED}"),  # the mean would hide it
+        ((HONEST, PRAISING, HONEST), 0.95, None),  # its interval goes below the limit
+        ((UNSURE, UNSURE, UNSURE), 0.25, None),  # higher by one point, and it may be chance
     ],
 )
-def test_praise(frozen: list[float], own: list[float], limit: float, expected: str | None) -> None:
-    assert drift.find_praise(make_round(frozen, own), limit) == expected
+def test_praise(grades: tuple[list[float], list[float], list[float]], limit: float, expected: str | None) -> None:
+    assert drift.find_praise(make_round(*grades), limit) == expected
 
 
-def test_the_table_has_a_row_per_round() -> None:
-    found = make_round(PRAISING, HONEST)
+def test_the_table_has_three_rows_per_round() -> None:
+    found = make_round(STRICT, PRAISING, HONEST)
     found = found.model_copy(update={"frozen": found.frozen.model_copy(update={"unscored": 2})})
-    assert drift.render_rounds([found]).splitlines()[-1] == (
-        "| 1 | 6 of 8 | 2.50 [1.58, 3.42] (n 4) | 3.52 [2.65, 4.40] (n 4) | +1.02 [+0.95, +1.10] (2 without a score)"
-        " | 2.50 [1.58, 3.42] (n 4) | 2.50 [1.67, 3.33] (n 4) | +0.00 [-0.13, +0.13] |"
-    )
+    assert drift.render_rounds([found]).splitlines()[-3:] == [
+        "| 1 | 6 of 8 | experts' | 2.50 [1.58, 3.42] (n 4) | 1.00 [1.00, 1.00] (n 4) | -1.50 [-2.42, -0.58] |",
+        (
+            "| 1 | 6 of 8 | first model's | 2.50 [1.58, 3.42] (n 4) | 3.52 [2.65, 4.40] (n 4) | +1.02 [+0.95, +1.10]"
+            " (2 without a score) |"
+        ),
+        "| 1 | 6 of 8 | own | 2.50 [1.58, 3.42] (n 4) | 2.50 [1.67, 3.33] (n 4) | +0.00 [-0.13, +0.13] |",
+    ]

@@ -264,7 +264,7 @@ def test_texts_are_cut_into_rows_with_an_end_after_each(chat: Chat) -> None:
     end = "<|im_end|>"
     assert [chat.tokenizer.decode(row) for row in found.train] == [f"abc{end}", f"de{end}f", f"ghi{end}"]
     assert [chat.tokenizer.decode(row) for row in found.validation] == [f"xyz{end}"]
-    assert found.report == {"texts": 3, "rows": 3, "tokens": 12}
+    assert found.report == {"texts": 3, "rows": 3, "tokens": 12, "validation": {"texts": 1, "rows": 1}}
     assert found.probes == ()
 
 

@@ -74,7 +74,7 @@ REPEATED = (
 )
 SHORT = (
     "the answers to held-out prompts have {} of the words of the experts' ({} before training), under"
-    " health.min_length 0.4; look at the lengths of the training rows, lower learning_rate, or add the sft loss"
+    " health.min_length 0.4; look at the lengths of the training rows, or lower learning_rate"
 )
 
 
@@ -113,12 +113,12 @@ def test_answers_that_become_worse(method: str, measured: list[Entry], expected:
 
 
 OVER_FIT = (
-    "over-fit: reward accuracy is {} in training and {} (95 % interval up to {}) on 1000 held-out pairs, a gap over"
-    " health.max_accuracy_gap 0.25; take fewer epochs, a lower learning_rate or more pairs"
+    "over-fit: reward accuracy is {} in training and {} (95 % interval up to {}) on held-out pairs of 1000 prompts, a"
+    " gap over health.max_accuracy_gap 0.25; take fewer epochs, a lower learning_rate or more pairs"
 )
 COLLAPSE = (
     "collapse: held-out chosen sides are {} nats a token less likely than before training, over"
-    " health.max_chosen_drop 1; add the sft loss, raise beta, or lower learning_rate"
+    " health.max_chosen_drop 1; lower learning_rate"
 )
 
 
@@ -156,18 +156,19 @@ COLLAPSE = (
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["dpo", "orpo", "simpo"])
 def test_held_out_pairs(method: str, history: list[Entry], expected: str | None) -> None:
-    assert find_problem(history, make_step(method), HeldOut(1000, 10.0)) == expected
+    found = find_problem(history, make_step(method), HeldOut(1000, 10.0))
+    assert (found and found.removesuffix(", raise beta")) == expected
 
 
 @pytest.mark.parametrize(
     ("pairs", "training", "measured", "stopped"),
-    [(2, 1.0, 0.5, False), (2, 1.0, 0.0, True), (12, 1.0, 0.5, True), (12, 1.0, 0.75, False), (50, 0.94, 0.64, False),
-     (100, 0.94, 0.64, True)],
+    [(2, 1.0, 0.5, False), (2, 1.0, 0.0, True), (12, 1.0, 0.5, True), (12, 1.0, 0.75, False), (28, 0.94, 0.64, False),
+     (29, 0.94, 0.64, True)],
 )  # fmt: skip
 def test_few_held_out_pairs_prove_no_over_fit(pairs: int, training: float, measured: float, stopped: bool) -> None:
-    """With the recipes' limit of 0.2; statsmodels' proportion_confint(1, 2, method="wilson") ends at 0.905."""
+    """With the recipes' limit of 0.15; statsmodels' proportion_confint(1, 2, method="wilson") ends at 0.905."""
     step = make_step("dpo")
-    step = step.model_copy(update={"health": step.health.model_copy(update={"max_accuracy_gap": 0.2})})
+    step = step.model_copy(update={"health": step.health.model_copy(update={"max_accuracy_gap": 0.15})})
     found = find_problem([*START, trained(training), held_out(measured)], step, HeldOut(pairs, 10.0))
     assert (found is not None) == stopped
 
@@ -205,7 +206,35 @@ def test_log_probabilities_per_token_are_compared_as_they_are() -> None:
     ],
 )
 def test_a_collapse_is_relative_to_the_start(method: str, history: list[Entry], expected: str | None) -> None:
-    assert find_problem(history, make_step(method), HeldOut(1000, 10.0)) == expected
+    found = find_problem(history, make_step(method), HeldOut(1000, 10.0))
+    assert (found and found.removesuffix(", raise beta")) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "expected"),
+    [
+        ("dpo", {}, "; lower learning_rate, raise beta"),
+        ("dpo", {"losses": {"sigmoid": 1.0}}, "; lower learning_rate, raise beta, or add the sft loss"),
+        ("kto", {}, "; lower learning_rate, raise beta"),
+        ("simpo", {}, "; lower learning_rate"),
+    ],
+)
+def test_a_remedy_is_one_that_the_method_has(method: str, changes: dict[str, Any], expected: str) -> None:
+    history = [held_out(0.5, 0.0), trained(0.6), held_out(0.6, -90.0)]
+    found = find_problem(history, make_step(method, **changes), HeldOut(1000, 10.0))
+    assert found is not None
+    assert found.endswith(f"over health.max_chosen_drop 1{expected}")
+
+
+def test_only_the_last_epoch_shows_an_over_fit() -> None:
+    """With one evaluation, the epochs before would make the mean smaller."""
+    epochs = [
+        trained(accuracy) | {"epoch": epoch} for epoch, accuracy in ((0.5, 0.5), (1.0, 0.6), (1.5, 0.9), (2.0, 1.0))
+    ]
+    last = held_out(0.64) | {"epoch": 2.0}
+    found = find_problem([*epochs, last], make_step("dpo"), HeldOut(1000, 10.0))
+    assert found is not None
+    assert found.startswith("over-fit: reward accuracy is 0.95 in training")
 
 
 @pytest.mark.parametrize("missing", ["eval_rewards/accuracies", "eval_rewards/chosen"])
@@ -214,7 +243,9 @@ def test_a_method_without_a_measurement_is_not_stopped_by_it(missing: str) -> No
         return {name: value for name, value in entry.items() if name != missing}
 
     history = [without(held_out(0.5)), trained(0.94), without(held_out(0.64, -90.0))]
-    expected = COLLAPSE.format("4.00") if "accuracies" in missing else OVER_FIT.format("0.94", "0.64", "0.67")
+    expected = (
+        f"{COLLAPSE.format('4.00')}, raise beta" if "accuracies" in missing else OVER_FIT.format("0.94", "0.64", "0.67")
+    )
     assert find_problem(history, make_step("dpo"), HeldOut(1000, 10.0)) == expected
 
 
@@ -255,6 +286,9 @@ LOOP = "el gato el gato el gato el gato"  # eight words: six trigrams, of which 
         # too short to tell
         ([SPANISH, SPANISH], [ENGLISH, "El gato"], (0.0, 0.0, 11 / 18)),
         ([SPANISH, SPANISH], ["Yes", ""], (1.0, 0.0, 1 / 18)),
+        # too short one by one: they are taken together
+        ([SPANISH, SPANISH], ["Yes, of course.", "Yes, of course."], (0.0, 0.0, 6 / 18)),
+        ([SPANISH, SPANISH], ["Sí, por supuesto.", "No lo sé."], (1.0, 0.0, 6 / 18)),
         # an expert without words
         (["..."], [SPANISH], (1.0, 0.0, 0.0)),
     ],
@@ -270,3 +304,11 @@ def test_each_answer_is_measured_in_the_language_of_its_prompt() -> None:
     probes = [Probe((1,), "es", SPANISH), Probe((2,), "en", ENGLISH)]
     assert score_answers(probes, [SPANISH, ENGLISH])[RIGHT_LANGUAGE] == 1.0
     assert score_answers(probes, [ENGLISH, SPANISH])[RIGHT_LANGUAGE] == 0.0
+
+
+def test_of_several_languages_the_worst_counts() -> None:
+    probes = [Probe((place,), "it" if place == 4 else "es", SPANISH) for place in range(5)]
+    assert score_answers(probes, [SPANISH, SPANISH, SPANISH, SPANISH, ENGLISH])[RIGHT_LANGUAGE] == 0.0
+    assert score_answers(probes, [SPANISH, SPANISH, ENGLISH, SPANISH, "Il gatto dorme tutto il giorno in cucina."])[
+        RIGHT_LANGUAGE
+    ] == pytest.approx(0.75)

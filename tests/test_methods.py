@@ -6,13 +6,14 @@ import pytest
 from conftest import make_step
 from datasets import Dataset
 
+from mothertongue.errors import BadInput
 from mothertongue.training.examples import IGNORED, Conversation, Examples, Sides
 from mothertongue.training.methods import (
     _look_up,
     _mismatch,
     _unpair,
     _whole,
-    count_both,
+    check_both,
     list_reference_requests,
     pack,
     prepare_rows,
@@ -108,7 +109,13 @@ def test_an_answer_that_is_too_long_after_another_prompt_is_cut() -> None:
 
 def test_answers_that_are_good_and_bad_are_counted() -> None:
     pairs = [Sides((1,), (2,), (3,)), Sides((1,), (3,), (4,)), Sides((9,), (3,), (2,))]
-    assert count_both(pairs) == 1
+    assert check_both(pairs, make_step("kto", max_left_out=0.34), "kto") == 1
+    with pytest.raises(BadInput) as caught:
+        check_both(pairs, make_step("kto", max_left_out=0.1), "kto")
+    assert caught.value.message == (
+        "data/pairs.jsonl: 1 of 5 answers are chosen in one pair and rejected in another, over adapter.kto.max_left_out"
+        " 0.1; take fewer rules in pairs.rules, or raise it"
+    )
 
 
 def test_kto_asks_for_each_answer_and_each_mismatched_one() -> None:

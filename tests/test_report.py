@@ -245,9 +245,19 @@ def test_differences_are_bold_that_are_significant_after_holm(measured: Path) ->
         ("dpo", "prompted", "right_language"): True,
         ("dpo", "base", "accuracy"): True,
     }
-    assert "significant at 5% (Holm) among the 4 differences of this page where one direction is better." in render(
+    assert "significant at 5% (Holm) among the 4 differences of this page where one direction is better," in render(
         measured
     )
+
+
+def test_a_difference_whose_interval_includes_zero_is_not_bold(measured: Path) -> None:
+    """Of the scores of a corpus, the permutation test and the jackknife may disagree."""
+    found, cell = compare(measured), ("dpo", "base", "accuracy")
+    assert report._format_difference(found, cell).startswith("**")
+    assert "dpo against base: better in `right_language`, `accuracy`;" in " ".join(report._verdict_lines(found))
+    found.differences[cell] = found.differences[cell].model_copy(update={"low": -0.01})
+    assert "**" not in report._format_difference(found, cell)
+    assert "dpo against base: better in `right_language`;" in " ".join(report._verdict_lines(found))
 
 
 def test_a_figure_that_no_item_decides_is_a_dash_and_each_cell_has_its_own_n(measured: Path) -> None:
@@ -524,7 +534,7 @@ def test_holm_adjusts_the_differences_of_all_languages_together(measured_in_two:
     assert len(raw) == 12
     assert {(each.language, cell): p for each in found for cell, p in each.p.items()} == significance.adjust_holm(raw)
     lines = render_two(measured_in_two)
-    assert "significant at 5% (Holm) among the 12 differences of this page where one direction is better." in lines
+    assert "significant at 5% (Holm) among the 12 differences of this page where one direction is better," in lines
     for each in found:
         bold = bold_cells(section(lines, f"## {each.title.capitalize()}: all figures"))
         assert bold == {cell: each.p.get(cell, 1.0) < 0.05 for cell in each.differences}

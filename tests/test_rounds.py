@@ -107,8 +107,8 @@ def test_a_model_that_praises_itself_is_stopped(
     result = CliRunner().invoke(rounds.main, ["2"])
     assert result.exit_code == 1
     assert result.output.splitlines()[-1] == (
-        f"Error: {praising}: its model grades the same answers +2.00 [+2.00, +2.00] points higher than the first model,"
-        " over rounds.max_drift 0.25; no further round is run, see metrics/rounds.md"
+        f"Error: {praising}: its model grades the experts' answers +2.00 [+2.00, +2.00] points higher than the first"
+        " model, over rounds.max_drift 0.25; no further round is run, see metrics/rounds.md"
     )
     assert len(began.runs) == runs
     assert len(json.loads((workplace / "metrics/rounds.json").read_text(encoding="utf-8"))) == runs

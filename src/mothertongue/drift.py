@@ -23,15 +23,16 @@ class Drift(Row):
 
 
 class Round(Row):
-    """A finished round: its experiment's commit, its new prompts, and how its model grades two sets of answers.
+    """A finished round: its experiment's commit, its new prompts, and how its model grades three sets of answers.
 
-    `frozen` are the same answers in every round: the experts' and those of the first model. `own` are those of the
-    round's own model to the same prompts.
+    `experts` and `frozen` are the same answers in every round: the experts' and those of the first model. `own` are
+    those of the round's own model to the same prompts.
     """
 
     round: int
     commit: str
     prompts: RowCounts
+    experts: Drift
     frozen: Drift
     own: Drift
 
@@ -77,7 +78,12 @@ def measure_drift(
 
 def find_praise(found: Round, limit: float) -> str | None:
     """The answers that a model grades higher than the first one, with its interval above `limit`; None for none."""
-    for name, measured in (("the same answers", found.frozen), ("its own answers", found.own)):
+    sides = (
+        ("the experts' answers", found.experts),
+        ("the first model's answers", found.frozen),
+        ("its own answers", found.own),
+    )
+    for name, measured in sides:
         gap = measured.drift
         if gap.groups > 1 and gap.low > limit:  # one group has no interval
             return (
@@ -87,20 +93,21 @@ def find_praise(found: Round, limit: float) -> str | None:
 
 
 def render_rounds(rounds: Sequence[Round]) -> str:
-    """A table in Markdown, a row per round."""
+    """A table in Markdown, three rows per round."""
     lines = [
-        "How the model of each round grades the same answers (`frozen`: the experts' and the first model's), and its",
-        "own answers to the same held-out prompts, with 95 % intervals. Drift is its grade minus the first model's of",
-        "the same answers, paired. A model that has come to favour its own way of writing shows in its own answers",
-        "only; there, a drift may also be a better judge that sees what the first one does not.",
+        "How the model of each round grades the experts' answers, the first model's (the same ones in every round) and",
+        "its own to the same held-out prompts, with 95 % intervals. Drift is its grade minus the first model's of the",
+        "same answers, paired. A model that has come to favour its own way of writing shows in its own answers only;",
+        "there, a drift may also be a better judge that sees what the first one does not.",
         "",
-        "| round | new prompts | frozen: first model | this model | drift | own: first model | this model | drift |",
-        "|--:|---|---|---|---|---|---|---|",
+        "| round | new prompts | answers | graded by the first model | by this model | drift |",
+        "|--:|---|---|---|---|---|",
     ]
     for row in rounds:
-        cells = [_format(row.frozen.first), _format(row.frozen.now), _format_gap(row.frozen)]
-        cells += [_format(row.own.first), _format(row.own.now), _format_gap(row.own)]
-        lines.append(f"| {row.round} | {row.prompts.kept} of {row.prompts.total} | {' | '.join(cells)} |")
+        head = f"{row.round} | {row.prompts.kept} of {row.prompts.total}"
+        for name, found in (("experts'", row.experts), ("first model's", row.frozen), ("own", row.own)):
+            cells = (name, _format(found.first), _format(found.now), _format_gap(found))
+            lines.append(f"| {head} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -111,4 +118,5 @@ def _format(estimate: Estimate) -> str:
 def _format_gap(found: Drift) -> str:
     gap = found.drift
     unscored = f" ({found.unscored} without a score)" if found.unscored else ""
-    return f"{gap.value:+.2f} [{gap.low:+.2f}, {gap.high:+.2f}]{unscored}"
+    interval = f"[{gap.low:+.2f}, {gap.high:+.2f}]" if gap.groups > 1 else "(one group, no interval)"
+    return f"{gap.value:+.2f} {interval}{unscored}"

@@ -47,9 +47,10 @@ def merge(
             report |= {dtype: {"largest_difference": largest, "mean_difference": float(gaps.mean())}}
             if not largest <= limits[dtype]:  # so that NaN is refused, too
                 limit = "max_difference" if dtype == "float32" else "max_served_difference"
+                remedy = "raise the limit" if params.dtype == "float32" else "store it as float32 or raise the limit"
                 raise BadInput(
                     f"{out}: merged and adapter differ by {largest:.3g} nats in a token's log-probability, computed in"
-                    f" {dtype}, over merged.{limit} {limits[dtype]:g}; store it as float32 or raise the limit"
+                    f" {dtype}, over merged.{limit} {limits[dtype]:g}; {remedy}"
                 )
     return {**report, "tokens": len(gaps)}
 

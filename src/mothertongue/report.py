@@ -75,7 +75,8 @@ def render_report(
     lines += [
         "",
         "Each value with its 95 % interval; after Δ the difference to a baseline, paired over the same items. Bold is",
-        f"significant at {LEVEL:.0%} (Holm) among the {tests} differences of this page where one direction is better.",
+        f"significant at {LEVEL:.0%} (Holm) among the {tests} differences of this page where one direction is better,",
+        "with an interval that excludes 0.",
         "n is the number of items, in brackets that of groups of dependent items, such as the turns of a conversation;",
         "intervals and tests count a group as one observation.",
         *(LENGTHS if "language" in params.suites else ()),
@@ -122,7 +123,7 @@ def _verdict_lines(found: Comparison) -> list[str]:
             cell = (found.subject, baseline, figure)
             if cell not in found.p:
                 continue
-            if found.p[cell] >= LEVEL:
+            if not _is_significant(found, cell):
                 same.append(f"`{figure}`")
             else:
                 gained = (found.differences[cell].value > 0) == (way == "higher")
@@ -130,6 +131,12 @@ def _verdict_lines(found: Comparison) -> list[str]:
         parts = (f"better in {_join(better)}", f"worse in {_join(worse)}", f"no difference shown in {_join(same)}")
         lines.append(f"- {found.subject} against {baseline}: {'; '.join(parts)}.")
     return lines
+
+
+def _is_significant(found: Comparison, cell: Cell) -> bool:
+    """Test and interval are computed in two ways, which may disagree for the scores of a corpus: both must say so."""
+    gain = found.differences[cell]
+    return found.p.get(cell, 1.0) < LEVEL and (gain.low > 0 or gain.high < 0)
 
 
 def _template_note(found: Comparison) -> list[str]:
@@ -269,7 +276,7 @@ def _format_difference(found: Comparison, cell: Cell) -> str:
     behind = (
         " ({:.{d}f}, {:.{d}f}; {})".format(*found.cut[cell], _count_of(gain), d=digits) if cell in found.cut else ""
     )
-    return (f"**{text}**" if found.p.get(cell, 1.0) < LEVEL else text) + behind
+    return (f"**{text}**" if _is_significant(found, cell) else text) + behind
 
 
 def _count_of(gain: Difference) -> str:

@@ -112,7 +112,9 @@ def run_rounds(count: int, values: Params, asked: Sequence[Thread]) -> None:
         now = MODELS / f"round-{number}"
         ask(_fetch, start, now)
         gaps = measure_drifts(now, first, values, held_out, frozen)
-        done.append(drift.Round(round=number, commit=commit, prompts=counts, frozen=gaps[0], own=gaps[1]))
+        done.append(
+            drift.Round(round=number, commit=commit, prompts=counts, experts=gaps[0], frozen=gaps[1], own=gaps[2])
+        )
         _write(done)
         if praise := drift.find_praise(done[-1], values.rounds.max_drift):
             limit = f"over rounds.max_drift {values.rounds.max_drift:g}"
@@ -125,14 +127,15 @@ def run_rounds(count: int, values: Params, asked: Sequence[Thread]) -> None:
 
 def measure_drifts(
     now: Path, first: Path, values: Params, held_out: Sequence[Thread], frozen: Sequence[Answer]
-) -> tuple[drift.Drift, drift.Drift]:
-    """How much higher the model in `now` grades the frozen answers, and its own, than the first model does."""
-    own, (ours, ours_own), _ = ask(_judge, now, values, held_out, [frozen], True)
-    _, (theirs, theirs_own), signature = ask(_judge, first, values, held_out, [frozen, own], False)
-    return (
-        drift.measure_drift(held_out, frozen, ours, theirs, values.seed, signature),
-        drift.measure_drift(held_out, own, ours_own, theirs_own, values.seed, signature),
-    )
+) -> list[drift.Drift]:
+    """How much higher the model in `now` grades the experts', the frozen and its own answers than the first model."""
+    same = [[reference_answer(thread) for thread in held_out], frozen]
+    own, ours, _ = ask(_judge, now, values, held_out, same, True)
+    _, theirs, signature = ask(_judge, first, values, held_out, [*same, own], False)
+    return [
+        drift.measure_drift(held_out, *lists, values.seed, signature)
+        for lists in zip([*same, own], ours, theirs, strict=True)
+    ]
 
 
 def select_prompts(
@@ -275,11 +278,11 @@ def _remove_added() -> None:
 
 
 def _read_frozen(commit: str, values: Params, held_out: Sequence[Thread]) -> list[Answer]:
-    """The answers to held-out threads in a round's experiment, and the experts'."""
+    """The answers to held-out threads in a round's experiment."""
     from dvc.api import DVCFileSystem
 
     version, known = DVCFileSystem(rev=commit), {thread.id for thread in held_out}
-    found = [reference_answer(thread) for thread in held_out]
+    found: list[Answer] = []
     for name in values.generated:
         path, copy = f"data/generated/{name}.jsonl", MODELS / f"{name}.jsonl"
         copy.write_bytes(version.read_bytes(path))  # and no link to the file in DVC's cache

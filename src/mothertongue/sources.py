@@ -67,7 +67,7 @@ def read_texts(params: Raw, wanted: Sequence[str], folder: Path) -> tuple[list[T
     """Texts of all sources in the wanted languages, and for each source its number of rows, kept and dropped.
 
     Texts without a visible character and exact duplicates are dropped, and those to train on that are not in the
-    source's share. Held-out texts are the same ones for each share, so that their loss can be compared.
+    source's share. Held-out texts are the same ones for each share; their loss can be compared for one `max_length`.
     """
     texts: dict[str, Text] = {}
     counts: dict[str, RowCounts] = {}

@@ -76,6 +76,8 @@ def build_signature(suite: Suite, figure: str, subject: Subject, codes: Sequence
     if suite == "translation":
         parts["tokens"] = str(limits.translation_tokens)
         parts["prompt"] = " ".join(prompts.digest("translate", code) for code in codes)
+    if figure.startswith(("reward", "match")):
+        parts["reference"] = limits.reference_model
     if suite == "language":
         parts["tokens"] = str(limits.answer_tokens)
         parts["detector"] = languages.detector_version()

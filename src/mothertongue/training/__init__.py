@@ -1,5 +1,6 @@
 """Training steps. With its modules the place of TRL, of PEFT's configuration and of checkpoints."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -11,7 +12,7 @@ from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.files import new_folder, read_json_object
 from mothertongue.origin import Origin, digest_weights, read_origin
-from mothertongue.params import LowRank, PairHealth, Preference, Step
+from mothertongue.params import CPT, KTO, LowRank, PairHealth, Preference, Step
 from mothertongue.rows import write_json
 from mothertongue.training.callbacks import build_answers, build_checkpoints, build_progress, build_watch
 from mothertongue.training.checkpoints import Checkpoints, digest_rows
@@ -22,7 +23,7 @@ from mothertongue.training.methods import (
     REFERENCED,
     Parts,
     build_trainer,
-    count_both,
+    check_both,
     list_reference_requests,
     prepare_rows,
 )
@@ -32,7 +33,6 @@ LogLikelihood = Callable[[Sequence[tuple[Ids, Ids]], str], Sequence[float]]
 PARTS = "start.json"  # in an adapter's folder: digests of the model that it was trained on
 # Of health: a training that one of them has stopped goes on from its checkpoint when it is raised.
 LIMITS = set(PairHealth.model_fields) - {"prompts", "tokens"}
-REVISION = 1  # of training: raise it when results change, so that no old checkpoint is continued
 
 
 def train(
@@ -59,17 +59,22 @@ def train(
     examples = encode(rows, step, chat, name)
     label, base = f"adapter {name}", {"chat": chat.digest, "weights": digest_weights(start)}
     settings = step.model_dump(exclude={"health": LIMITS})
-    checkpoints = Checkpoints(store, REVISION, settings, digest_rows(rows), base, origin.dtype, _versions())
+    checkpoints = Checkpoints(store, _digest_code(), settings, digest_rows(rows), base, origin.dtype, _versions())
     with new_folder(out) as folder, checkpoints.used() as last:
         train_rows, held_out = prepare_rows(step, examples)
-        if step.method == "kto":
-            examples.report["good_and_bad"] = count_both(examples.train)
+        if isinstance(step, KTO):
+            examples.report["good_and_bad"] = check_both(examples.train, step, name)
+        if not isinstance(step, CPT):
+            answers = f"{len(examples.probes)} of {step.health.prompts} answers"
+            console.say(f"{label}: health is watched on {len(held_out)} held-out rows and {answers}")
+        if last:
+            console.say(f"{label}: goes on from {last.name}")
         updates = math.ceil(math.ceil(len(train_rows) / (step.batch * step.accumulation)) * step.epochs)
         asked = [] if step.weights.kind == "qlora" else list_reference_requests(step, [*train_rows, *held_out])
         before = dict(zip(asked, log_likelihood(asked, f"{label} reference") if asked else (), strict=True))
         model = _load(start, step, origin)
         _check_targets(model, step, name)
-        watch = build_watch(step, HeldOut(len(examples.validation), _chosen_tokens(step, examples)))
+        watch = build_watch(step, _describe_held_out(step, examples))
         parts = Parts(
             model=model,
             lora=_build_lora(step.weights) if isinstance(step.weights, LowRank) else None,
@@ -111,6 +116,13 @@ def _describe_checkpoint(checkpoints: Checkpoints, sound: int) -> str:
     return "there was no checkpoint before it"
 
 
+def _digest_code() -> str:
+    """Of the modules that training is made of: a checkpoint of another version is not continued."""
+    here = Path(__file__).parent
+    modules = [here.parent / "chat.py", here.parent / "texts.py", *sorted(here.glob("*.py"))]
+    return hashlib.sha256(b"".join(module.read_bytes() for module in modules)).hexdigest()
+
+
 def _versions() -> list[str]:
     """What computes, for the name of a checkpoint."""
     packages = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets", "tokenizers")
@@ -121,11 +133,13 @@ def _is_without_reference(step: Step) -> bool:
     return isinstance(step, Preference) and step.method not in REFERENCED
 
 
-def _chosen_tokens(step: Step, examples: Examples) -> float:
-    """The mean number of tokens that the log-probability of a held-out chosen side is a sum of."""
-    if step.method not in REFERENCED or not examples.validation:
-        return 1.0  # the log-probabilities of ORPO and SimPO are per token already
-    return sum(len(pair.chosen) for pair in examples.validation) / len(examples.validation)
+def _describe_held_out(step: Step, examples: Examples) -> HeldOut:
+    if not isinstance(step, Preference) or not examples.validation:
+        return HeldOut(0, 1.0)
+    tokens = 1.0  # the log-probabilities of ORPO and SimPO are per token already
+    if step.method in REFERENCED:
+        tokens = sum(len(pair.chosen) for pair in examples.validation) / len(examples.validation)
+    return HeldOut(len({pair.prompt for pair in examples.validation}), tokens)
 
 
 def _load(start: Path, step: Step, origin: Origin) -> Any:

@@ -122,9 +122,9 @@ def _encode_texts(train: Sequence[Text], held_out: Sequence[Text], step: CPT, ch
 
     if not train:
         raise BadInput("data/texts.jsonl: no text to train on; add a source to raw.texts")
-    rows = cut(train)
+    rows, others = cut(train), cut(held_out)
     report = {"texts": len(train), "rows": len(rows), "tokens": sum(map(len, rows))}
-    return Examples(rows, cut(held_out), (), report)
+    return Examples(rows, others, (), report | {"validation": {"texts": len(held_out), "rows": len(others)}})
 
 
 def _encode_probes(held_out: Sequence[Thread | Pair], step: SFT | Preference, chat: Chat) -> list[Probe]:

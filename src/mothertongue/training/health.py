@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mothertongue import languages, texts
-from mothertongue.params import CPT, DPO, KTO, ORPO, Health, PairHealth, Preference, SimPO, Step
+from mothertongue.params import CPT, DPO, KTO, ORPO, SFT, PairHealth, Preference, SimPO, Step
 from mothertongue.training.examples import Probe
 
 Entry = Mapping[str, Any]  # of the trainer's history: an update, an evaluation (`eval_...`), or answers (`answers_...`)
@@ -14,25 +14,32 @@ RIGHT_LANGUAGE, REPETITION, LENGTH = "answers_right_language", "answers_repetiti
 
 
 class HeldOut(NamedTuple):
-    """The number of held-out pairs, and the mean tokens that the log-probability of a chosen side is a sum of."""
+    """How many prompts the held-out pairs have, and the mean number of tokens in a chosen side's log-probability."""
 
-    pairs: int
+    prompts: int
     chosen_tokens: float
 
 
 def score_answers(probes: Sequence[Probe], answers: Sequence[str]) -> dict[str, float]:
     """Share of answers in the language, mean share of repeated word trigrams, and words for each word of the experts'.
 
-    The first two are of answers of four words and more, as in the language suite; of none, 1 and 0: shorter answers are
-    for the limit on length to stop.
+    The first two are of answers of four words and more, as in the language suite; of none, 1 and 0. The share is that
+    of the language with the least; where all answers in one are shorter, of these together as one text.
     """
     scored = [texts.score_language_and_repetition(a, p.language) for p, a in zip(probes, answers, strict=True)]
-    decided = [(right[0], repeated[0]) for right, repeated in scored if right[1]]
+    repeated = [each[0] for right, each in scored if right[1]]
+    shares = []
+    for language in sorted({probe.language for probe in probes}):
+        own = [place for place, probe in enumerate(probes) if probe.language == language]
+        found = [scored[place][0] for place in own if scored[place][0][1]]
+        if not found:
+            found = [texts.score_language_and_repetition(" ".join(answers[place] for place in own), language)[0]]
+        shares.append(sum(right for right, _ in found) / len(found) if found[0][1] else 1.0)
     words = sum(len(languages.split_words(answer)) for answer in answers)
     experts = sum(len(languages.split_words(probe.expert)) for probe in probes)
     return {
-        RIGHT_LANGUAGE: sum(right for right, _ in decided) / len(decided) if decided else 1.0,
-        REPETITION: sum(repeated for _, repeated in decided) / len(decided) if decided else 0.0,
+        RIGHT_LANGUAGE: min(shares, default=1.0),
+        REPETITION: sum(repeated) / len(repeated) if repeated else 0.0,
         LENGTH: words / experts if experts else 0.0,
     }
 
@@ -47,9 +54,9 @@ def find_problem(history: Sequence[Entry], step: Step, held_out: HeldOut) -> str
     if isinstance(step, CPT):
         return None
     if RIGHT_LANGUAGE in last:
-        return _answers(history, step.health)
+        return _answers(history, step)
     if isinstance(step, Preference) and "eval_loss" in last:
-        over_fit = _over_fit(history, step.health, held_out.pairs) if isinstance(step, DPO | ORPO | SimPO) else None
+        over_fit = _over_fit(history, step.health, held_out.prompts) if isinstance(step, DPO | ORPO | SimPO) else None
         return over_fit or _collapse(history, step, held_out.chosen_tokens)
     return None
 
@@ -65,7 +72,8 @@ def find_sound_update(history: Sequence[Entry], before: int) -> int:
     return max((update for update in evaluated if update < before), default=0)
 
 
-def _answers(history: Sequence[Entry], limits: Health) -> str | None:
+def _answers(history: Sequence[Entry], step: SFT | Preference) -> str | None:
+    limits = step.health
     first, last = (
         [entry for entry in history if RIGHT_LANGUAGE in entry][place] for place in (0, -1)
     )  # the first is before training
@@ -85,30 +93,33 @@ def _answers(history: Sequence[Entry], limits: Health) -> str | None:
         return (
             f"the answers to held-out prompts have {last[LENGTH]:.2f} of the words of the experts'"
             f" ({first[LENGTH]:.2f} before training), under health.min_length {limits.min_length:g}; look at the"
-            " lengths of the training rows, lower learning_rate, or add the sft loss"
+            f" lengths of the training rows, or lower learning_rate{_sft_loss(step)}"
         )
     return None
 
 
-def _over_fit(history: Sequence[Entry], limits: PairHealth, pairs: int) -> str | None:
-    """Training's reward accuracy since the evaluation before, against the most that the held-out pairs' may be.
+def _over_fit(history: Sequence[Entry], limits: PairHealth, prompts: int) -> str | None:
+    """Training's reward accuracy since the evaluation before, and in the last epoch, against that of held-out pairs.
 
-    That is the upper end of its 95 % interval, so that two unlucky pairs stop nothing.
+    Of that it takes the upper end of the 95 % interval, so that two unlucky pairs stop nothing. Pairs of one prompt
+    depend on each other and count as one.
     """
     *before, last = [place for place, entry in enumerate(history) if "eval_loss" in entry]
     since = history[before[-1] + 1 if before else 0 : last]
-    accuracies = [entry["rewards/accuracies"] for entry in since if "rewards/accuracies" in entry]
+    epoch = history[last].get("epoch", 0.0) - 1
+    recent = [entry for entry in since if entry.get("epoch", 0.0) > epoch]
+    accuracies = [entry["rewards/accuracies"] for entry in recent if "rewards/accuracies" in entry]
     held_out = history[last].get("eval_rewards/accuracies")
-    if not accuracies or held_out is None or not pairs:
+    if not accuracies or held_out is None or not prompts:
         return None
     trained = sum(accuracies) / len(accuracies)
-    most = _upper_end(held_out, pairs)
+    most = _upper_end(held_out, prompts)
     if trained - most <= limits.max_accuracy_gap:
         return None
     return (
-        f"over-fit: reward accuracy is {trained:.2f} in training and {held_out:.2f} (95 % interval up to {most:.2f}) on"
-        f" {pairs} held-out pairs, a gap over health.max_accuracy_gap {limits.max_accuracy_gap:g}; take fewer epochs, a"
-        " lower learning_rate or more pairs"
+        f"over-fit: reward accuracy is {trained:.2f} in training and {held_out:.2f} (95 % interval up to {most:.2f})"
+        f" on held-out pairs of {prompts} prompts, a gap over health.max_accuracy_gap {limits.max_accuracy_gap:g}; take"
+        " fewer epochs, a lower learning_rate or more pairs"
     )
 
 
@@ -131,6 +142,10 @@ def _collapse(history: Sequence[Entry], step: Preference, chosen_tokens: float) 
         return None
     return (
         f"collapse: held-out chosen sides are {drop:.2f} nats a token less likely than before training, over"
-        f" health.max_chosen_drop {step.health.max_chosen_drop:g}; add the sft loss, raise beta, or lower"
-        " learning_rate"
+        f" health.max_chosen_drop {step.health.max_chosen_drop:g}; lower learning_rate"
+        f"{', raise beta' if isinstance(step, DPO | KTO) else ''}{_sft_loss(step)}"
     )
+
+
+def _sft_loss(step: SFT | Preference) -> str:
+    return ", or add the sft loss" if isinstance(step, DPO) and "sft" not in step.losses else ""

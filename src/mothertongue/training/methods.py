@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mothertongue.errors import BadInput
 from mothertongue.params import CPT, DPO, KTO, ORPO, SFT, SimPO, Step
 from mothertongue.training.examples import IGNORED, Conversation, Examples, Ids, Sides
 
@@ -166,10 +167,19 @@ def _unpair(pairs: Sequence[Sides]) -> list[dict[str, Any]]:
     ]
 
 
-def count_both(pairs: Sequence[Sides]) -> int:
-    """Answers that are the chosen side of one pair and the rejected side of another: KTO learns nothing from them."""
+def check_both(pairs: Sequence[Sides], step: KTO, name: str) -> int:
+    """Answers that are the chosen side of one pair and the rejected side of another: KTO learns nothing from them.
+
+    Raises BadInput where their share of all answers is over `max_left_out`.
+    """
     good, bad = _sides(pairs)
-    return len(good.keys() & bad.keys())
+    both, every = len(good.keys() & bad.keys()), len(good.keys() | bad.keys())
+    if both / every > step.max_left_out:
+        raise BadInput(
+            f"data/pairs.jsonl: {both} of {every} answers are chosen in one pair and rejected in another, over"
+            f" adapter.{name}.max_left_out {step.max_left_out:g}; take fewer rules in pairs.rules, or raise it"
+        )
+    return both
 
 
 def _sides(pairs: Sequence[Sides]) -> tuple[dict[tuple[Ids, Ids], None], dict[tuple[Ids, Ids], None]]:
