@@ -32,7 +32,8 @@ def progress(total: int, label: str, unit: str) -> "tqdm[Any]":
     """A progress bar on the terminal's stderr, with a rate and an estimate of the time left."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=label, unit=unit, mininterval=1, file=_terminal.get(2, sys.stderr))
+    every = float(os.environ.get("TQDM_MININTERVAL", 1))  # seconds from one drawing to the next
+    return tqdm(total=total, desc=label, unit=unit, mininterval=every, file=_terminal.get(2, sys.stderr))
 
 
 def run(command: click.Command) -> None:

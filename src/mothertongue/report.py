@@ -21,11 +21,12 @@ HEADLINE = (
     "undecided",
     "chrf_to_expert",
     "chrf_mismatched",
-    "questions",
+    "repetition",
     "distinct",
     "words",
     "match_accuracy",
     "perplexity",
+    "perplexity_mismatched",
     "accuracy",
     "chrf_from_english",
 )
