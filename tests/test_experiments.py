@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import toy
 from conftest import PARAMS
+from project import ROOT
+from ruamel.yaml import YAML
 
 from mothertongue.errors import BadInput
 from mothertongue.experiments import digest
@@ -137,6 +139,22 @@ def test_trainings_have_one_digest_where_all_but_the_seeds_is_equal() -> None:
     others = [of(_lock(**change)) for change in changes]  # type: ignore[arg-type]
     assert len({of(_lock()), *others}) == 6
     assert digest(_lock(second=2), "adapter", ["adapter.dpo.seed"]) != digest(_lock(), "adapter", ["adapter.dpo.seed"])
+
+
+def test_what_a_trained_model_answers_follows_from_its_seed() -> None:
+    """In the project's own lock, where a step answers for the pairs of the next one, and stages read whole folders."""
+    lock: Any = YAML(typ="safe", pure=True).load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    seeds = ["adapter.sft.seed", "adapter.dpo.seed"]
+    before = digest(lock, "adapter", seeds)
+    made = ("models/sft", "data/generated", "data/scored", "data/pairs.jsonl", "models/dpo")
+    for stage in lock["stages"].values():
+        for each in (*stage["deps"], *stage["outs"]):
+            if each["path"].startswith(made):
+                each["md5"] = "other"
+    assert digest(lock, "adapter", seeds) == before
+    for each in lock["stages"]["adapter@sft"]["deps"]:
+        each["md5"] = "other" if each["path"] == "data/threads.jsonl" else each["md5"]
+    assert digest(lock, "adapter", seeds) != before
 
 
 def test_measurements_have_one_digest_where_all_but_the_split_is_equal() -> None:

@@ -42,7 +42,7 @@ def digest(lock: Mapping[str, Any], word: str, without: Sequence[str]) -> str:
     while True:
         outs = {out["path"] for name in names for out in stages[name].get("outs", ())}
         more = {
-            name for name, stage in stages.items() if any(_within(dep["path"], outs) for dep in stage.get("deps", ()))
+            name for name, stage in stages.items() if any(_touches(dep["path"], outs) for dep in stage.get("deps", ()))
         } - names
         if not more:
             break
@@ -52,7 +52,7 @@ def digest(lock: Mapping[str, Any], word: str, without: Sequence[str]) -> str:
         values = _params(stages[name])
         for key in without:
             values = _drop(values, key)
-        deps = {dep["path"]: dep["md5"] for dep in stages[name].get("deps", ()) if not _within(dep["path"], outs)}
+        deps = {dep["path"]: dep["md5"] for dep in stages[name].get("deps", ()) if not _touches(dep["path"], outs)}
         engines = {file: of for file, of in stages[name].get("params", {}).items() if file != "params.yaml"}
         found[name] = [stages[name]["cmd"], deps, values, engines]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]
@@ -67,8 +67,9 @@ def _drop(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
-def _within(path: str, folders: Iterable[str]) -> bool:
-    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+def _touches(path: str, outs: Iterable[str]) -> bool:
+    """Whether a path is an output, is in one, or is a folder that has one, as where a stage reads a whole group."""
+    return any(f"{path}/".startswith(f"{out}/") or out.startswith(f"{path}/") for out in outs)
 
 
 def _params(stage: Mapping[str, Any]) -> dict[str, Any]:

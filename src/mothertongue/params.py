@@ -397,7 +397,7 @@ class Merged(Section):
 
     dtype: Dtype
     max_difference: Annotated[float, Field(gt=0)]  # nats, of any token's log-probability, computed in float32
-    max_served_difference: Annotated[float, Field(gt=0)]  # the same, computed in the model's own dtype
+    max_served_difference: Annotated[float, Field(gt=0)]  # nats, the mean, computed in the model's own dtype
 
 
 class Level(Section):
