@@ -214,8 +214,10 @@ def test_a_version_that_cannot_be_used(version: VersionModel, tmp_path: Path) ->
     assert caught.value.message == (
         f"models/dpo/model.safetensors of commit {version.revision}: is damaged in DVC's cache; `dvc pull` it again"
     )
-    kept.chmod(0o644)
-    kept.write_bytes(WEIGHTS)
+
+
+@pytest.mark.slow
+def test_a_version_whose_list_of_files_is_damaged(version: VersionModel, tmp_path: Path) -> None:
     (listing,) = Path(".dvc/cache").rglob("*.dir")
     listing.chmod(0o644)
     rows = json.loads(listing.read_text(encoding="utf-8"))

@@ -299,13 +299,15 @@ def test_help_is_useful_and_light(script: Path) -> None:
 
 
 def test_readme_shows_figures_that_the_chain_made() -> None:
-    page = (ROOT / "metrics/final.md").read_text(encoding="utf-8").splitlines()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = readme.partition("<!-- lines of metrics/final.md -->\n")[2].partition("\n<!-- end -->")[0].splitlines()
+    named = re.search(r"<!-- lines of (metrics/\w+\.md) -->\n(.*)\n<!-- end -->", readme, re.DOTALL)
+    assert named
+    page = (ROOT / named[1]).read_text(encoding="utf-8").splitlines()
+    shown = named[2].splitlines()
     assert [line for line in shown if line not in page] == []
-    assert shown[0].startswith("| | experts | trivial | base | prompted | dpo |")
+    assert shown[0].startswith("| | experts | trivial | base | prompted | sft | dpo |")
     rows = [line.split("`")[1] for line in shown[2:]]
-    assert rows == ["right_language", "undecided", "questions", "words", "match_accuracy", "perplexity"]
+    assert {"repetition", "chrf_to_expert", "chrf_mismatched", "perplexity", "perplexity_mismatched"} <= set(rows)
 
 
 def test_every_prompt_is_used_and_has_the_same_fields_in_every_language() -> None:
