@@ -1,13 +1,14 @@
 """The conversations of the demo are what the README of data/sources says."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 from project import ROOT
 
-from mothertongue import languages
-from mothertongue.new_prompts import is_near_copy
+from mothertongue import filters, languages, params, sources, threads
+from mothertongue.new_prompts import count_common, is_near_copy
 from mothertongue.suites.data import read_questions, read_sentences
 
 
@@ -39,3 +40,19 @@ def test_no_question_is_one_that_models_are_measured_on(turns: list[list[dict[st
     others = [languages.split_words(text) for text in measured]
     asked = [turn["content"] for each in turns for turn in each if turn["role"] == "user"]
     assert [text for text in asked if is_near_copy(languages.split_words(text), others)] == []
+
+
+def test_no_held_out_answer_is_a_training_answer_in_other_words() -> None:
+    values = params.load(ROOT / "params.yaml")
+    rows, _ = sources.read_sources(values.raw, values.languages, ROOT / "data/sources")
+    found, _ = threads.extract_threads(filters.filter_conversations(rows, values.filtered)[0], values.threads)
+    answers = [(thread, languages.split_words(thread.expert)) for thread in found]
+    learned = [(thread, words, Counter(words)) for thread, words in answers if thread.split == "train"]
+    near = []
+    for thread, words in answers:
+        for other, theirs, counts in learned if thread.split != "train" else ():
+            least = 0.55 * (len(words) + len(theirs)) / 2  # a ROUGE-L
+            if (counts & Counter(words)).total() > least and count_common(words, theirs) > least:
+                near.append((thread.expert, other.expert))
+    assert len(learned) > 500
+    assert near == []

@@ -152,6 +152,13 @@ def test_what_a_trained_model_answers_follows_from_its_seed() -> None:
             if each["path"].startswith(made):
                 each["md5"] = "other"
     assert digest(lock, "adapter", seeds) == before
+    lock["stages"]["generated@teacher"] = _stage({"models/teacher": "1"}, ["data/generated/teacher.jsonl"])
+    with_teacher = digest(lock, "adapter", seeds)
+    assert with_teacher != before  # its answers are in a folder that is read, and follow from no seed
+    lock["stages"]["generated@teacher"]["outs"][0]["md5"] = "of another teacher"
+    assert digest(lock, "adapter", seeds) not in (before, with_teacher)
+    del lock["stages"]["generated@teacher"]
+    assert digest(lock, "adapter", seeds) == before
     for each in lock["stages"]["adapter@sft"]["deps"]:
         each["md5"] = "other" if each["path"] == "data/threads.jsonl" else each["md5"]
     assert digest(lock, "adapter", seeds) != before

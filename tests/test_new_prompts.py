@@ -10,6 +10,7 @@ from mothertongue import new_prompts
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.new_prompts import NewPrompt
+from mothertongue.params import Filtered
 from mothertongue.records import RowCounts
 from mothertongue.sampling import Completion, Generation
 
@@ -27,6 +28,7 @@ class Listing:
         return [Completion(text, 9, finish) for text, finish in self.completions]
 
 
+FILTERED = Filtered(min_language=0.2, min_words=1, max_words=8, min_letters=0.5)
 THREADS = [make_thread(f"¿Pregunta {n} <|tool|>?", "Sí.") for n in range(12)]
 OTHERS = [
     make_thread("¿Guardada?", "Sí.", split="test"),
@@ -88,6 +90,9 @@ def test_nothing_to_write_after(chat: Chat) -> None:
         ("…", "stop", "empty"),
         ("¿Cómo se hace", "length", "cut"),
         ("¿Cómo se h\ufffd", "stop", "broken"),
+        ("¿Por qué es azul el cielo de la mañana?", "stop", "too_long"),
+        ("2 + 2 = ?", "stop", "few_letters"),
+        ("Why does the sky look blue?", "stop", "other_language"),
         ("dónde está LA biblioteca", "stop", "held_out"),
         ("¿Qué bebe hoy el gato?", "stop", "near_copy"),
         ("¿Qué hora es ya?", "stop", "near_copy"),  # of the new one before it
@@ -97,10 +102,11 @@ def test_reasons(text: str, finish: str, reason: str | None) -> None:
     before = NewPrompt(prompt="¿Qué hora es?", language="es")
     asked = NewPrompt(prompt=text, language="es")
     kept, counts = new_prompts.select_prompts(
-        [(before, "stop"), (asked, finish)], ["¿Qué bebe el gato?"], ["¿Dónde está la biblioteca?"]
+        [(before, "stop"), (asked, finish)], ["¿Qué bebe el gato?"], ["¿Dónde está la biblioteca?"], FILTERED
     )
     assert kept == ([before] if reason else [before, asked])
-    none = dict.fromkeys(("empty", "cut", "broken", "held_out", "near_copy"), 0)
+    reasons = ("empty", "cut", "broken", "too_long", "few_letters", "other_language", "held_out", "near_copy")
+    none = dict.fromkeys(reasons, 0)
     assert counts == RowCounts(total=2, kept=len(kept), dropped=none | ({reason: 1} if reason else {}))
 
 

@@ -33,7 +33,8 @@ class Grading:
 
     def generate(self, requests: Sequence[Generation], label: str) -> list[Completion]:
         assert label
-        return [Completion(f"¿Qué es {self.folder.name} {each.seed}?", 9, "stop") for each in requests]
+        names = [str(each.seed).translate(str.maketrans("0123456789", "aeioulmnst")) for each in requests]
+        return [Completion(f"¿Qué es {self.folder.name} cuando está en {name}?", 9, "stop") for name in names]
 
     def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs], label: str) -> list[list[float]]:
         """Sure of the grade for nine in ten requests, and one less for the others."""

@@ -32,7 +32,7 @@ def digest(lock: Mapping[str, Any], word: str, without: Sequence[str]) -> str:
     """Of all that the outputs of the stages `word` and those after them, but the report, depend on.
 
     `lock` is the content of dvc.lock. `without` are the parameters that the runs differ in. Files that these stages
-    write and read follow from the rest and are left out.
+    write and read follow from the rest and are left out; of a folder that they read, those that other stages made stay.
     """
     stages = {name: stage for name, stage in lock["stages"].items() if name != "report"}
     names = {name for name in stages if name.split("@")[0] == word}
@@ -47,12 +47,20 @@ def digest(lock: Mapping[str, Any], word: str, without: Sequence[str]) -> str:
         if not more:
             break
         names |= more
+    given = {
+        out["path"]: out["md5"] for name, stage in stages.items() if name not in names for out in stage.get("outs", ())
+    }
     found = {}
     for name in names:
         values = _params(stages[name])
         for key in without:
             values = _drop(values, key)
-        deps = {dep["path"]: dep["md5"] for dep in stages[name].get("deps", ()) if not _touches(dep["path"], outs)}
+        deps: dict[str, str] = {}
+        for dep in stages[name].get("deps", ()):
+            if _touches(dep["path"], outs):
+                deps |= {path: md5 for path, md5 in given.items() if path.startswith(f"{dep['path']}/")}
+            else:
+                deps[dep["path"]] = dep["md5"]
         engines = {file: of for file, of in stages[name].get("params", {}).items() if file != "params.yaml"}
         found[name] = [stages[name]["cmd"], deps, values, engines]
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:8]

@@ -8,9 +8,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from mothertongue import languages, prompts
+from mothertongue import filters, languages, prompts
 from mothertongue.errors import BadInput
-from mothertongue.records import Message, RowCounts, Thread
+from mothertongue.params import Filtered
+from mothertongue.records import Conversation, Message, RowCounts, Thread
 from mothertongue.rows import Row
 from mothertongue.sampling import Generation, Model, derive_seed
 
@@ -19,6 +20,7 @@ EXAMPLES = 8
 TEMPERATURE = 0.6
 TOP_P = 0.9
 MAX_TOKENS = 64  # our choice: a line
+FILTERED = ("too_long", "few_letters", "other_language")  # the filters that apply to a prompt
 LIKENESS = 0.7  # ROUGE-L over which Wang et al. 2023 take a prompt for a copy
 
 
@@ -66,15 +68,16 @@ def write_prompts(
 
 
 def select_prompts(
-    written: Sequence[tuple[NewPrompt, str]], known: Sequence[str], held_out: Sequence[str]
+    written: Sequence[tuple[NewPrompt, str]], known: Sequence[str], held_out: Sequence[str], params: Filtered
 ) -> tuple[list[NewPrompt], RowCounts]:
     """The new prompts that are whole and no near copy, and the number dropped by each reason (the first that applies).
 
-    `known` are the texts that the model learns from already, `held_out` those that it is measured on. A near copy has a
-    ROUGE-L over 0.7 with one of them, or with a new prompt before it.
+    Those that stage `filtered` would drop are dropped here, so that the others are what is learned from. `known` are
+    the texts that the model learns from already, `held_out` those that it is measured on. A near copy has a ROUGE-L
+    over 0.7 with one of them, or with a new prompt before it.
     """
     kept: list[NewPrompt] = []
-    dropped = Counter(empty=0, cut=0, broken=0, held_out=0, near_copy=0)
+    dropped = Counter(dict.fromkeys(("empty", "cut", "broken", *FILTERED, "held_out", "near_copy"), 0))
     measured, learned = ([languages.split_words(text) for text in texts] for texts in (held_out, known))
     for row, finish in written:
         words = languages.split_words(row.prompt)
@@ -84,6 +87,8 @@ def select_prompts(
             reason = "cut"
         elif "\ufffd" in row.prompt:  # half a character
             reason = "broken"
+        elif filtered := filters.drop_reason(_as_conversation(row), params):
+            reason = filtered
         elif is_near_copy(words, measured):
             reason = "held_out"
         elif is_near_copy(words, learned):
@@ -94,6 +99,11 @@ def select_prompts(
             continue
         dropped[reason] += 1
     return kept, RowCounts(total=len(written), kept=len(kept), dropped=dict(dropped))
+
+
+def _as_conversation(row: NewPrompt) -> Conversation:
+    turn = Message(role="user", content=row.prompt)
+    return Conversation(id="", source="", language=row.language, messages=[turn], unanswered=True)
 
 
 def is_near_copy(words: Sequence[str], others: Sequence[Sequence[str]]) -> bool:

@@ -150,7 +150,7 @@ def select_prompts(
     sentences = read_sentences(SUITES / "translation.jsonl", values.languages)
     measured += [text for row in sentences for text in row.text.values()]
     return new_prompts.select_prompts(
-        drafts, [*texts[True], *(row.prompt for row in before)], [*texts[False], *measured]
+        drafts, [*texts[True], *(row.prompt for row in before)], [*texts[False], *measured], values.filtered
     )
 
 
