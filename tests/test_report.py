@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,23 @@ def test_a_table_for_each_suite_with_items(measured: Path) -> None:
 def test_differences_of_figures_that_depend_on_length_are_beside_the_values_at_equal_lengths(measured: Path) -> None:
     (cell,) = [cell for cell in row(render(measured), "`right_language`:") if "Δ prompted" in cell]
     assert "(0.975, 0.750; 40 pairs, 40 groups)" in cell  # all answers have eight words: nothing is cut
+
+
+def test_other_columns_such_as_levels_are_compared_with_the_headline_s_as_well(measured: Path) -> None:
+    shutil.copytree(measured / "prompted", measured / "nf4")
+    column = Column(model="nf4", engine="transformers", system_prompt=False)
+    metrics = METRICS.model_copy(update={"models": {**METRICS.models, "nf4": column}})
+    (found,), answers = comparison.compare(measured, THREADS, metrics, ["es"], 1)
+    pairs = {cell[:2] for cell in found.differences}
+    assert pairs == {
+        ("prompted", "base"), ("dpo", "base"), ("dpo", "prompted"), ("nf4", "base"), ("nf4", "prompted"), ("nf4", "dpo")
+    }  # fmt: skip
+    assert found.differences["nf4", "dpo", "right_language"].value == pytest.approx(-0.225)
+    lines = report.render_report([found], answers, THREADS, metrics).splitlines()
+    *_, dpo, nf4 = row(lines, "`right_language`:")
+    assert "Δ dpo" not in dpo
+    assert "<br>Δ dpo **-0.225 [-0." in nf4
+    assert bold_cells(lines) == {cell: found.p.get(cell, 1.0) < 0.05 for cell in found.differences}
 
 
 def test_figures_that_are_better_and_worse_are_listed(measured: Path) -> None:

@@ -685,7 +685,7 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
     for name in ("seeds.json", "experiments.json"):
         write_json(Path(name), {})
     result = run(report.main, *REPORT)
-    assert (result.exit_code, result.output) == (0, "out.md: 5 columns, 7 differences\n")
+    assert (result.exit_code, result.output) == (0, "out.md: 5 columns, 9 differences\n")
     assert read_json("out.json") == {"accuracy": 0.4}
     page = Path("out.md").read_text(encoding="utf-8")
     held_out = sum(row.split == "validation" for row in judged)

@@ -192,6 +192,24 @@ def test_at_equal_lengths_a_long_answer_is_no_more_similar_to_the_expert_s() -> 
     assert [*ours, *theirs] == expected
 
 
+def test_at_equal_lengths_the_control_is_cut_as_well() -> None:
+    rows = [
+        thread("a", "La biblioteca está en la plaza.", "¿Dónde?"),
+        thread("b", "Tengo tres gatos y un perro.", "¿Cuántos?"),
+        thread("c", "Tengo tres gatos y una casa muy grande.", "¿Dónde?"),
+    ]
+    long = {row.id: f"{row.expert} Tengo tres gatos." for row in rows}
+    short = {row.id: row.expert for row in rows}
+    items = [item for item in texts.score_answers(rows, list(long.values())) if item.figure == "chrf_mismatched"]
+    assert [item.id for item in items] == ["a", "b", "c"]
+    ours, theirs = texts.score_at_equal_lengths("chrf_mismatched", items, (long, short), {row.id: row for row in rows})
+    others = [rows[1].expert, rows[0].expert, rows[1].expert]
+    cut = [row.expert.rstrip(".") for row in rows]  # both answers, cut after the last word of the short one
+    expected = overlap.segment_statistics("chrf", cut * 2, others * 2, "es")
+    assert [item.values for item in [*ours, *theirs]] == expected
+    assert [item.values for item in items] != [item.values for item in ours]
+
+
 def pick(rows: list[Thread]) -> list[str | None]:
     """The ids of the threads that are the controls of these."""
     found = texts.pick_mismatched([texts.exchange(row) for row in rows])

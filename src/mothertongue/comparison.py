@@ -1,4 +1,4 @@
-"""Every column of the report compared with each baseline, over the same items."""
+"""Every column of the report compared with each baseline, and the others with the headline's, over the same items."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from mothertongue.params import Metrics
 from mothertongue.records import Thread
 from mothertongue.rows import index_by_id, parse, read_rows
 
-Cell = tuple[str, str, str]  # measured model, baseline, figure
+Cell = tuple[str, str, str]  # column, the one that it is compared with, figure
 
 ALL: Mapping[str, Figure] = {name: figure for suite in FIGURES.values() for name, figure in suite.items()}
 REMEDY = "run the stage that makes it"
@@ -29,8 +29,9 @@ class Comparison:
     column of the headline.
 
     `values` by column and figure. `references` are the figures of the language suite for the experts' own answers and
-    for one single answer to every question (`trivial`). `differences` to each baseline; `p` are the p-values of those
-    figures where one direction is better, adjusted for all of the page (Holm 1979). Figures that depend on an answer's
+    for one single answer to every question (`trivial`). `differences` are those of each column to each baseline, and of
+    other columns, such as quantised levels, to the subject; `p` are the p-values of those figures where one direction
+    is better, adjusted for all of the page (Holm 1979). Figures that depend on an answer's
     length are compared at equal lengths: `cut` has the two values, the column's and the baseline's. `written` is the
     system turn that the chat template writes by itself.
     """
@@ -55,7 +56,7 @@ class Comparison:
 def compare(
     measured: Path, threads: Sequence[Thread], params: Metrics, codes: Sequence[str], seed: int
 ) -> tuple[list[Comparison], Mapping[str, Mapping[str, str]]]:
-    """Read what the metrics stages wrote under `measured`/<name>/, and compare each column with each baseline.
+    """Read what the metrics stages wrote under `measured`/<name>/, and compare the columns.
 
     The first comparison is of all languages together; where there are several, one of each follows. Also returns the
     answers to held-out threads, by column and thread id. Raises BadInput where two columns were measured differently or
@@ -111,13 +112,14 @@ def _compare_columns(
     code: str | None,
     seed: int,
 ) -> tuple[dict[Cell, Difference], dict[Cell, tuple[float, float]]]:
-    """Differences of each column to each baseline, and the values at equal lengths of figures that depend on it."""
+    """Differences of columns, and the values at equal lengths of figures that depend on it."""
     by_id = index_by_id(threads)
     differences: dict[Cell, Difference] = {}
     cut: dict[Cell, tuple[float, float]] = {}
-    for place, baseline in enumerate(params.baselines):
+    others = [*params.baselines, params.headline]
+    for place, baseline in enumerate(others):
         for name in values:
-            if name in params.baselines[: place + 1]:
+            if name in others[: place + 1]:
                 continue
             for figure, (kind, _, _) in ALL.items():
                 if kind == "whole" or figure not in values[name] or figure not in values[baseline]:

@@ -31,9 +31,9 @@ HEADLINE = (
     "chrf_from_english",
 )
 LENGTHS = (
-    "`right_language`, `repetition` and `chrf_to_expert` depend on length: their differences are at equal lengths,",
-    "each pair of answers cut to the words of its shorter one; in brackets are the values so cut, the column's and the",
-    "baseline's, and the number of pairs with a value.",
+    "`right_language`, `repetition`, `chrf_to_expert` and `chrf_mismatched` depend on length: their differences are at",
+    "equal lengths, each pair of answers cut to the words of its shorter one; in brackets are the values so cut, the",
+    "column's and the other's, and the number of pairs with a value.",
 )
 
 
@@ -75,7 +75,8 @@ def render_report(
         lines += ["", *_headline_table(found, spread or {} if place == 0 else {}), "", *_verdict_lines(found)]
     lines += [
         "",
-        "Each value with its 95 % interval; after Δ the difference to a baseline, paired over the same items. Bold is",
+        f"Each value with its 95 % interval; after Δ the difference to a baseline or {comparisons[0].subject}, paired",
+        "over the same items. Bold is",
         f"significant at {LEVEL:.0%} (Holm) among the {tests} differences of this page where one direction is better,",
         "with an interval that excludes 0.",
         "n is the number of items, in brackets that of groups of dependent items, such as the turns of a conversation;",
@@ -178,7 +179,7 @@ def _join(names: Sequence[str]) -> str:
 
 
 def _suite_table(found: Comparison, suite: str, *, sizes: bool) -> list[str]:
-    """A row per figure; under each value its paired differences to the baselines."""
+    """A row per figure; under each value its paired differences to the baselines, and of a level to the subject."""
     references = found.references if suite == "language" else {}
     columns = [*references, *found.values]
     lines = [f"| {suite} | n (groups) | {' | '.join(columns)} |", "|---|--:" + "|---" * len(columns) + "|"]
@@ -195,9 +196,9 @@ def _suite_table(found: Comparison, suite: str, *, sizes: bool) -> list[str]:
             cell = _format_interval(values[figure]) if figure in values else "–"
             if figure in values and _count(values[figure]) != counts[0]:
                 cell += f" (n {_count(values[figure])})"
-            for baseline in found.baselines:
-                if (name, baseline, figure) in found.differences:
-                    cell += f"<br>Δ {baseline} {_format_difference(found, (name, baseline, figure))}"
+            for other in (*found.baselines, found.subject):
+                if (name, other, figure) in found.differences:
+                    cell += f"<br>Δ {other} {_format_difference(found, (name, other, figure))}"
             cells.append(cell)
         lines.append(f"| `{figure}`: {meaning} | {counts[0]} | {' | '.join(cells)} |")
     return lines

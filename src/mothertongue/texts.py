@@ -9,7 +9,7 @@ from mothertongue.measurements import SampleScore
 from mothertongue.records import Thread
 
 MIN_WORDS = 4  # of shorter texts the language cannot be detected reliably, and no trigram can be repeated
-CONFOUNDED = ("right_language", "repetition", "chrf_to_expert")  # figures that depend on length
+CONFOUNDED = ("right_language", "repetition", "chrf_to_expert", "chrf_mismatched")  # figures that depend on length
 MEDOID_OF = 100  # training answers among which the trivial one is searched; the search is quadratic
 Texts = Mapping[str, str]  # by item id
 
@@ -111,9 +111,12 @@ def score_at_equal_lengths(
         shorter = min(len(languages.split_words(text)) for text in pair)
         for side, text in zip(cut, pair, strict=True):
             side.append(languages.truncate_words(text, shorter))
-    if figure == "chrf_to_expert":
-        references = [threads[item.id].expert for item in items]
-        values = [_chrf(side, references) for side in cut]
+    if figure in ("chrf_to_expert", "chrf_mismatched"):
+        asked = [threads[item.id] for item in items]
+        if figure == "chrf_mismatched":  # items are those with a partner, and a partner is one of them
+            partners = pick_mismatched([exchange(thread) for thread in asked])
+            asked = [asked[partner] for partner in partners if partner is not None]
+        values = [_chrf(side, [thread.expert for thread in asked]) for side in cut]
     else:
         place = ("right_language", "repetition").index(figure)
         codes = [item.language for item in items]
