@@ -111,14 +111,14 @@ def test_the_watch_stops_at_the_first_problem_without_a_checkpoint() -> None:
 
 
 def test_the_watch_looks_at_answers_after_an_evaluation() -> None:
-    answers = [{RIGHT_LANGUAGE: right, REPETITION: 0.0, LENGTH: 1.0} for right in (0.9, 0.5)]
+    answers = [{RIGHT_LANGUAGE: right, REPETITION: 0.0, LENGTH: 1.0} for right in (0.9, 0.3)]
     watch, now = build_watch(make_step("sft"), HeldOut(1, 1.0)), control()
     state = SimpleNamespace(log_history=[], global_step=0)
     for step, entry in enumerate(answers):
         state.global_step = step
         state.log_history.append({"step": step, **entry})
         watch.on_evaluate(None, state, now)
-    assert watch.problem.startswith("0.50 of the answers to held-out prompts are in the right language (0.90 before")
+    assert watch.problem.startswith("0.30 of the answers to held-out prompts are in the right language (0.90 before")
     assert now.should_training_stop
 
 
@@ -132,7 +132,7 @@ def test_a_limit_that_became_stricter_stops_a_training_that_goes_on() -> None:
     watch = build_watch(make_step("sft"), HeldOut(1, 1.0))
     watch.on_train_begin(None, state, now)
     assert (watch.problem, now.should_training_stop) == (None, False)
-    limits = make_step("sft").health.model_dump() | {"min_right_language": 0.8}
+    limits = make_step("sft").health.model_dump() | {"min_right_language": 0.8, "prompts": 16}
     watch = build_watch(make_step("sft", health=limits), HeldOut(1, 1.0))
     watch.on_train_begin(None, state, now)
     assert watch.problem.startswith("0.70 of the answers")

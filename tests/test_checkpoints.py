@@ -111,12 +111,22 @@ def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path: Path, ch
         assert names(checkpoints) == set()
 
 
-def test_nothing_is_left_when_training_has_ended(tmp_path: Path, checkpoints: Checkpoints) -> None:
+def test_a_training_that_has_ended_is_left_until_the_next_one(tmp_path: Path, checkpoints: Checkpoints) -> None:
+    """A run may be killed before DVC has recorded what it learned."""
     with checkpoints.used():
         write(checkpoints, 10)
         checkpoints.keep(10, sound=0)
-    checkpoints.remove()
-    assert list((tmp_path / "training").iterdir()) == []
+        checkpoints.end()
+    with checkpoints.used() as last:
+        assert last == checkpoints.folder / "kept-10"
+        assert names(checkpoints) == {"kept-10"}
+    other, third = Checkpoints(tmp_path, "another key"), Checkpoints(tmp_path, "a third key")
+    with other.used():  # the first was killed since, and may go on
+        assert names(checkpoints) == {"kept-10"}
+        other.end()
+    with third.used():
+        assert not other.folder.exists()
+        assert names(checkpoints) == {"kept-10"}
 
 
 PARTS = (1, make_step("dpo").model_dump(), "digest of rows", {"chat": "a", "weights": "b"}, ["cpu", "trl 1.16"])

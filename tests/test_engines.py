@@ -883,6 +883,24 @@ def test_a_killed_training_beside_nf4_ends_with_the_same_bytes(
         assert (tmp_path / "killed" / path).read_bytes() == (tmp_path / "undisturbed" / path).read_bytes()
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo, all weights", "dpo, beside nf4", "kto", "simpo"])
+def test_a_training_whose_output_was_lost_is_not_repeated(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """As where DVC was killed before it recorded the outputs, which it removes before the next run."""
+    step = read_step(METHODS[method])
+    report = train(rows_of(step), base, tmp_path, step, "step")
+    made = [tmp_path / "adapter", tmp_path / "curves"]
+    before = [(path, path.read_bytes()) for folder in made for path in sorted(folder.rglob("*")) if path.is_file()]
+    for folder in made:
+        shutil.rmtree(folder)
+    monkeypatch.setattr("transformers.Trainer.training_step", None)
+    assert train(rows_of(step), base, tmp_path, step, "step") == report
+    after = [(path, path.read_bytes()) for folder in made for path in sorted(folder.rglob("*")) if path.is_file()]
+    assert [path for path, _ in after] == [path for path, _ in before]
+    assert [path for (path, one), (_, other) in zip(after, before, strict=True) if one != other] == []
+
+
 def test_packed_conversations_do_not_see_each_other(base: Path, tmp_path: Path) -> None:
     """The held-out loss of packed rows is the mean over the answers' tokens, each conversation computed by itself."""
     step = read_step(SFT)

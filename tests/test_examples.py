@@ -211,6 +211,11 @@ def test_conversations_that_do_not_fit_are_left_out_whole_and_counted() -> None:
         ("sft", [*[talk(9, name=str(n)) for n in range(9)], talk(100)], 99, 0.09,
          ("data/threads.jsonl: 1 of 10 conversations are longer than adapter.step.max_length 99 (the longest has 100"
           " tokens), over adapter.step.max_left_out 0.09; raise one of them")),
+        # what is held out fits nowhere: nothing would be watched
+        ("sft", [talk(9), talk(99, "validation")], 30, 0.05,
+         "data/threads.jsonl: all 1 held-out conversations are longer than adapter.step.max_length 30; raise it"),
+        ("dpo", [make_pair(9), *[make_pair(93, split="validation")] * 2], 99, 1.0,
+         "data/pairs.jsonl: all 2 held-out pairs are longer than adapter.step.max_length 99; raise it"),
         ("cpt", [], 512, None, "data/texts.jsonl: no text to train on; add a source to raw.texts"),
     ],
 )  # fmt: skip
@@ -244,6 +249,20 @@ def test_probes_of_pairs(rows: list[Any], limits: dict[str, int], expected: list
     assert list(encode(rows, step, CHARACTERS, "dpo").probes) == [
         Probe(tuple(map(ord, prompt)), "es", expert) for prompt, expert in expected
     ]
+
+
+def test_probes_of_a_step_on_threads_and_of_one_on_their_pairs_are_the_same() -> None:
+    """So that the curves of one go on where those of the other end. Pairs have ids of their own."""
+    pairs = [make_pair(3)]
+    for thread, place in zip("badc", (1, 2, 3, 4), strict=True):
+        pair = make_pair(place, split="validation", asked=thread)
+        pairs.append(pair.model_copy(update={"thread": thread}))
+    threads = [make_thread("A", "B"), *(make_thread(c, "B", split="validation", conversation=c) for c in "abcd")]
+    threads = [thread.model_copy(update={"id": thread.prompt[0].content}) for thread in threads]
+    plain = make_step("sft"), make_step("dpo")
+    few = [step.model_copy(update={"health": step.health.model_copy(update={"prompts": 2})}) for step in plain]
+    found = [encode(rows, step, CHARACTERS, "step").probes for rows, step in zip((threads, pairs), few, strict=True)]
+    assert [[probe.prompt for probe in probes] for probes in found] == [[(ord("a"),), (ord("b"),)]] * 2
 
 
 def test_probes_of_conversations(chat: Chat) -> None:

@@ -21,7 +21,7 @@ Entry = dict[str, Any]
 
 
 def update(**values: float) -> Entry:
-    return {"step": 1, "loss": 0.7, "grad_norm": 1.5, "learning_rate": 1e-4} | values
+    return {"step": 1, "epoch": 1.5, "loss": 0.7, "grad_norm": 1.5, "learning_rate": 1e-4} | values
 
 
 def trained(accuracy: float) -> Entry:
@@ -32,7 +32,7 @@ def held_out(accuracy: float, chosen: float = -50.0) -> Entry:
     """The reward of methods with a reference is beta, 0.1, times what a chosen side gained since -50 nats."""
     reward = 0.1 * (chosen + 50.0)
     measured = {"eval_rewards/accuracies": accuracy, "eval_logps/chosen": chosen, "eval_rewards/chosen": reward}
-    return {"step": 1, "eval_loss": 0.6, **measured}
+    return {"step": 1, "epoch": 2.0, "eval_loss": 0.6, **measured}
 
 
 def answers(right: float = 0.9, repetition: float = 0.1, length: float = 0.9) -> Entry:
@@ -86,20 +86,20 @@ SHORT = (
         ([answers(0.94), answers(0.75), answers(0.6)], None),
         # only the last measurement counts, and the first: what was worse before training is no fault of it
         ([answers(0.94), answers(0.5), answers(0.75)], None),
-        ([answers(0.3), answers(0.3)], None),
-        ([answers(0.3), answers(0.29)], LANGUAGE.format("0.29", "0.30")),
+        ([answers(0.3), answers(0.21)], None),  # one answer of ten may differ by chance
+        ([answers(0.3), answers(0.19)], LANGUAGE.format("0.19", "0.30")),
         # before training nothing is wrong
         ([answers(0.0, 1.0, 0.0)], None),
         # repetition
         ([answers(repetition=0.1), answers(repetition=0.41)], REPEATED.format("0.41", "0.10")),
         ([answers(repetition=0.1), answers(repetition=0.4)], None),
-        ([answers(repetition=0.5), answers(repetition=0.5)], None),
-        ([answers(repetition=0.5), answers(repetition=0.52)], REPEATED.format("0.52", "0.50")),
+        ([answers(repetition=0.5), answers(repetition=0.59)], None),
+        ([answers(repetition=0.5), answers(repetition=0.61)], REPEATED.format("0.61", "0.50")),
         # ever shorter
         ([answers(length=1.2), answers(length=0.8), answers(length=0.39)], SHORT.format("0.39", "1.20")),
         ([answers(length=1.2), answers(length=0.8), answers(length=0.4)], None),
-        ([answers(length=0.2), answers(length=0.2)], None),
-        ([answers(length=0.2), answers(length=0.1)], SHORT.format("0.10", "0.20")),
+        ([answers(length=0.2), answers(length=0.11)], None),
+        ([answers(length=0.2), answers(length=0.09)], SHORT.format("0.09", "0.20")),
         # of several the first is named
         ([answers(), answers(0.1, 0.9, 0.1)], LANGUAGE.format("0.10", "0.90")),
         # answers become longer, and all are right
@@ -109,7 +109,9 @@ SHORT = (
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_answers_that_become_worse(method: str, measured: list[Entry], expected: str | None) -> None:
     history = [entry for found in measured for entry in (update(), {"step": 1, "eval_loss": 0.6}, found)]
-    assert find_problem(history, make_step(method), HeldOut(1000, 10.0)) == expected
+    step: Any = make_step(method)
+    step = step.model_copy(update={"health": step.health.model_copy(update={"prompts": 10})})
+    assert find_problem(history, step, HeldOut(1000, 10.0)) == expected
 
 
 OVER_FIT = (
@@ -130,10 +132,10 @@ COLLAPSE = (
         ([*START, trained(0.9), trained(0.98), held_out(0.64)], OVER_FIT.format("0.94", "0.64", "0.67")),
         ([*START, trained(0.88), held_out(0.64)], None),
         ([*START, trained(0.75), held_out(0.5)], None),
-        # training since the last evaluation counts, and not what was before it
-        ([*START, trained(0.5), held_out(0.6), answers(), trained(0.94), held_out(0.64)],
+        # all of the last epoch counts, and not only what is after the evaluation before: that may be a few lucky rows
+        ([*START, trained(0.5), held_out(0.6), answers(), trained(0.98), held_out(0.64)], None),
+        ([*START, trained(0.9), held_out(0.8), answers(), trained(0.98), held_out(0.64)],
          OVER_FIT.format("0.94", "0.64", "0.67")),
-        ([*START, trained(0.99), held_out(0.8), answers(), trained(0.7), held_out(0.64)], None),
         # better on held-out pairs than in training
         ([*START, trained(0.5), held_out(0.9)], None),
         # before training, and where no update lies between
@@ -231,10 +233,16 @@ def test_only_the_last_epoch_shows_an_over_fit() -> None:
     epochs = [
         trained(accuracy) | {"epoch": epoch} for epoch, accuracy in ((0.5, 0.5), (1.0, 0.6), (1.5, 0.9), (2.0, 1.0))
     ]
-    last = held_out(0.64) | {"epoch": 2.0}
-    found = find_problem([*epochs, last], make_step("dpo"), HeldOut(1000, 10.0))
+    found = find_problem([*epochs, held_out(0.64)], make_step("dpo"), HeldOut(1000, 10.0))
     assert found is not None
     assert found.startswith("over-fit: reward accuracy is 0.95 in training")
+
+
+@pytest.mark.parametrize(("epoch", "stopped"), [(0.5, False), (1.0, False), (1.5, True)])
+def test_the_first_epoch_shows_no_over_fit(epoch: float, stopped: bool) -> None:
+    """Its batches are measured before they are learned: a high accuracy there is chance, or easy rows."""
+    history = [trained(1.0) | {"epoch": epoch / 2}, trained(1.0) | {"epoch": epoch}, held_out(0.5) | {"epoch": epoch}]
+    assert (find_problem(history, make_step("dpo"), HeldOut(1000, 10.0)) is not None) == stopped
 
 
 @pytest.mark.parametrize("missing", ["eval_rewards/accuracies", "eval_rewards/chosen"])

@@ -322,7 +322,8 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("kind: lora", "kind: dora",
          "58: adapter.dpo.weights.kind: input should be one of 'lora', 'qlora', 'full', got 'dora'"),
         ("{kind: lora, rank: 16, alpha: 32, dropout: 0.0, targets: all-linear, rslora: false, dora: false}",
-         "{kind: full, rank: 16}", "58: adapter.dpo.weights.rank: unknown parameter; remove it or fix its name"),
+         "{kind: full, rank: 16}",
+         "58: adapter.dpo.weights.rank: kind full has no such parameter; remove it or fix its name"),
         ("{sigmoid: 1.0, sft: 1.0}", "{sigmod: 1.0}",
          ("59: adapter.dpo.losses.sigmod: input should be 'sigmoid', 'ipo', 'hinge', 'robust', 'apo_zero',"
           " 'sigmoid_norm' or 'sft', got 'sigmod'")),

@@ -1,9 +1,11 @@
 """dvc.yaml, params.yaml, recipes, scripts and modules, compared with each other."""
 
 import ast
+import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -364,12 +366,47 @@ def test_the_over_fit_of_a_report_would_stop_a_recipe(path: Path) -> None:
     assert steps
     for step in steps:
         history = [
-            {"step": 1, "rewards/accuracies": 0.94},
-            {"step": 1, "eval_loss": 0.7, "eval_rewards/accuracies": 0.64},
+            {"step": 1, "epoch": 1.5, "rewards/accuracies": 0.94},
+            {"step": 1, "epoch": 2.0, "eval_loss": 0.7, "eval_rewards/accuracies": 0.64},
         ]
         assert "over-fit: reward accuracy is 0.94 in training and 0.64 (95 % interval up to 0.79)" in str(
             health.find_problem(history, step, health.HeldOut(29, 1.0))
         )
+
+
+def find_experiments() -> Iterator[tuple[str, str]]:
+    """Each `dvc exp run` with parameters in README, guide and the heads of recipes, and the recipe that it is for."""
+    for path in (ROOT / "README.md", ROOT / "docs/guide.md", *RECIPES):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "dvc exp run" in line and " -S " in line:
+                command, _, of = line.lstrip("# ").partition("#")
+                named = [name for name in ("epfl", "rollm") if of.strip().startswith(f"{name}:")]
+                yield command.strip(), path.stem if path in RECIPES else [*named, "spanish"][0]
+
+
+@pytest.mark.parametrize(("command", "recipe"), sorted(set(find_experiments())))
+def test_a_documented_experiment_is_one_of_its_recipe(command: str, recipe: str, tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+
+    words = shlex.split(command)
+    overrides = [value for option, value in itertools.pairwise(words) if option == "-S"]
+    before = params.load(ROOT / f"recipes/{recipe}.yaml")
+    sweeps = get_hydra_sweeps({"params.yaml": overrides})
+    assert len(sweeps) == (1 if "--queue" not in words else 3 ** sum("," in value for value in overrides))
+    for sweep in sweeps:
+        path = Path(shutil.copy(ROOT / f"recipes/{recipe}.yaml", tmp_path / "params.yaml"))
+        apply_overrides(path, sweep["params.yaml"])
+        changed = params.load(path)
+        assert "--queue" in words or changed != before
+
+
+def test_the_guides_step_of_another_method_is_complete(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(  kto:\n.*?)```", (ROOT / "docs/guide.md").read_text(encoding="utf-8"), re.DOTALL)
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("\nmerged:", f"\n{block}\nmerged:")
+    column = "    kto: {model: kto, engine: transformers, system_prompt: false}\n"
+    path.write_text(text.replace("\n  headline:", f"\n{column}  headline:"), encoding="utf-8")
+    assert params.load(path).adapter["kto"].method == "kto"
 
 
 def test_the_committed_parameters_are_a_recipe() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -293,7 +294,7 @@ def test_what_the_trainer_gets(tmp_path: Path, start: Path, made: Made, work: Wo
     assert there == {"adapter_config.json", "start.json", *travelling}
     for name in travelling:
         assert (tmp_path / "adapter" / name).read_bytes() == (start / name).read_bytes()
-    assert list((tmp_path / "store/training").iterdir()) == []
+    assert {path.name for path in (tmp_path / "store/training").glob("*/*")} == {"ended", "lock"}
 
 
 @pytest.mark.parametrize(
@@ -306,6 +307,21 @@ def test_batches_of_held_out_pairs_have_one_size(
     pairs = [make_pair(3), *(make_pair(size, split="validation") for size in range(3, 3 + held_out))]
     work(pairs, make_step("dpo", batch=batch))
     assert made.arguments["args"].per_device_eval_batch_size == expected
+
+
+def test_held_out_answers_of_kto_are_in_batches_of_training_s_size(made: Made, work: Work) -> None:
+    """Its estimate of the divergence, and so its loss, is one of each batch."""
+    work([*PAIRS, *(make_pair(size, split="validation") for size in range(3, 20))], make_step("kto", batch=6))
+    assert made.arguments["args"].per_device_eval_batch_size == 6
+
+
+def test_without_held_out_rows_it_is_said_that_nothing_is_watched(
+    work: Work, made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work([make_pair(3)])
+    assert made.arguments["args"].eval_strategy.value == "no"
+    expected = "adapter dpo: health is not watched, but for NaN: there are no held-out rows; raise threads.validation\n"
+    assert expected in capsys.readouterr().out
 
 
 def test_a_misspelt_layer_is_refused(made: Made, work: Work) -> None:
@@ -490,9 +506,11 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path, made
     assert made.resumed == str(kept)
     assert kept.name == "kept-1"
     assert not made.arguments["args"].eval_on_start  # it was measured then
-    assert list((tmp_path / "store/training").iterdir()) == []
+    assert list((tmp_path / "store/training").iterdir()) == [kept.parent]  # of the two that have ended
     work(PAIRS, step)
-    assert made.resumed is None
+    assert made.resumed == str(kept)
+    work(PAIRS, make_step("orpo", beta=0.3))
+    assert not kept.exists()
 
 
 def test_prompts_are_answered_before_training_and_not_again_when_it_goes_on(
@@ -506,6 +524,7 @@ def test_prompts_are_answered_before_training_and_not_again_when_it_goes_on(
     work(PAIRS)
     assert made.resumed is not None
     assert made.arguments["model"].answered == 0
+    shutil.rmtree(tmp_path / "store")
     work(PAIRS)
     assert made.resumed is None
     assert made.arguments["model"].answered == 1
@@ -515,9 +534,9 @@ def test_prompts_are_answered_before_training_and_not_again_when_it_goes_on(
 
 
 OVER_FIT = [
-    {"step": 1, "loss": 0.7, "rewards/accuracies": 1.0},
-    {"step": 2, "loss": 0.6, "rewards/accuracies": 1.0},
-    {"step": 2, "eval_loss": 0.6, "eval_rewards/accuracies": 0.0},
+    {"step": 1, "epoch": 1.0, "loss": 0.7, "rewards/accuracies": 1.0},
+    {"step": 2, "epoch": 2.0, "loss": 0.6, "rewards/accuracies": 1.0},
+    {"step": 2, "epoch": 2.0, "eval_loss": 0.6, "eval_rewards/accuracies": 0.0},
 ]
 HEALTH = make_step("dpo").health.model_dump()
 
@@ -551,7 +570,8 @@ def test_with_a_higher_limit_a_training_goes_on_from_where_it_was_stopped(
     made.saved = set()
     assert work(pairs, make_step("dpo", **changes))["updates"] == 2
     assert made.resumed == (str(kept) if continued else None)
-    assert list((tmp_path / "store/training").iterdir()) == ([] if continued else [kept.parent])
+    others = [path for path in (tmp_path / "store/training").iterdir() if path != kept.parent]
+    assert [len(others), kept.exists()] == [0 if continued else 1, True]  # one that was given up stays
 
 
 NAN = {"step": 3, "loss": math.nan}

@@ -426,7 +426,7 @@ class Metrics(Section):
     models: Annotated[dict[Name, Column], Field(min_length=1)]
     headline: Name  # the column that the report is about
     baselines: Annotated[list[Name], Field(min_length=1)]  # columns that all others are compared with
-    reference_model: Name  # the model under which DPO's implicit rewards are 0: where training starts
+    reference_model: Name  # whose log-probabilities DPO's implicit rewards are relative to
     answer_tokens: Annotated[int, Field(ge=1)]
     translation_tokens: Annotated[int, Field(ge=1)]
 
@@ -511,8 +511,9 @@ def _explain(error: Any) -> Problem:
     match error["type"]:
         case "missing":
             return where, "missing; add it"
-        case "extra_forbidden" if where[0] == "adapter" and len(where) == 4:
-            return where, f"method {where[2]} has no such parameter; remove it or fix its name"
+        case "extra_forbidden" if where[0] == "adapter" and len(where) > 3:  # with the tags of method and of weights
+            what = f"kind {where[4]}" if len(where) == 6 else f"method {where[2]}"
+            return where, f"{what} has no such parameter; remove it or fix its name"
         case "extra_forbidden":
             return where, "unknown parameter; remove it or fix its name"
         case "union_tag_not_found":

@@ -30,6 +30,7 @@ from mothertongue.training.methods import (
 
 # (prompts and answers, what a progress bar shows) -> each answer's log-probability under the start, in nats
 LogLikelihood = Callable[[Sequence[tuple[Ids, Ids]], str], Sequence[float]]
+NOT_WATCHED = "not watched, but for NaN: there are no held-out rows; raise threads.validation"
 PARTS = "start.json"  # in an adapter's folder: digests of the model that it was trained on
 # Of health: a training that one of them has stopped goes on from its checkpoint when it is raised.
 LIMITS = set(PairHealth.model_fields) - {"prompts", "tokens"}
@@ -65,8 +66,8 @@ def train(
         if isinstance(step, KTO):
             examples.report["good_and_bad"] = check_both(examples.train, step, name)
         if not isinstance(step, CPT):
-            answers = f"{len(examples.probes)} of {step.health.prompts} answers"
-            console.say(f"{label}: health is watched on {len(held_out)} held-out rows and {answers}")
+            answers = f"{len(held_out)} held-out rows and {len(examples.probes)} of {step.health.prompts} answers"
+            console.say(f"{label}: health is {f'watched on {answers}' if held_out else NOT_WATCHED}")
         if last:
             console.say(f"{label}: goes on from {last.name}")
         updates = math.ceil(math.ceil(len(train_rows) / (step.batch * step.accumulation)) * step.epochs)
@@ -104,7 +105,7 @@ def train(
         _save(trainer.model, start, folder, origin)
         write_json(folder / PARTS, base)
         measured = write_curves(trainer.state.log_history, curves, name)
-    checkpoints.remove()
+        checkpoints.end()
     return {**examples.report, "updates": int(trainer.state.global_step), "last": measured}
 
 
@@ -224,9 +225,10 @@ def _choose_batch(step: Step, held_out: int) -> int:
     """The number of held-out rows at once.
 
     TRL's accuracies and rewards are means of the batches' means. So all batches of pairs have one size, which is up to
-    four times that of training, because there are no gradients to hold.
+    four times that of training, because there are no gradients to hold. KTO's divergence is one of each batch, and its
+    loss depends on the size: it has that of training.
     """
-    if not isinstance(step, Preference):
+    if not isinstance(step, Preference) or isinstance(step, KTO):
         return step.batch
     return max(size for size in range(1, 4 * step.batch + 1) if held_out % size == 0)
 

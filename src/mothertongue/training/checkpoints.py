@@ -12,6 +12,7 @@ from typing import Any
 
 from mothertongue.errors import BadInput
 
+ENDED = "ended"  # the file that marks a training which is over
 KEPT = "kept-"  # a checkpoint that is complete; the trainer's own name for one that it writes is checkpoint-<update>
 
 
@@ -24,7 +25,10 @@ class Checkpoints:
 
     @contextmanager
     def used(self) -> Iterator[Path | None]:
-        """Hand out the last checkpoint, and keep the folder for this process; what a killed one left is removed."""
+        """Hand out the last checkpoint, and keep the folder for this process.
+
+        What a killed one left half-written is removed, and the folders of other trainings that have ended.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             try:
@@ -33,7 +37,8 @@ class Checkpoints:
                 raise BadInput(
                     f"{self.folder}: another process trains the same step with the same data; wait for it, or stop it"
                 ) from error
-            for path in self.folder.glob("checkpoint-*"):
+            (self.folder / ENDED).unlink(missing_ok=True)
+            for path in [*self.folder.glob("checkpoint-*"), *(path.parent for path in self._find_ended())]:
                 shutil.rmtree(path)
             yield self.last()
 
@@ -55,9 +60,15 @@ class Checkpoints:
     def _all(self) -> list[Path]:
         return list(self.folder.glob(f"{KEPT}*"))
 
-    def remove(self) -> None:
-        """Remove the folder: what was learned is in its output now."""
-        shutil.rmtree(self.folder)
+    def end(self) -> None:
+        """Leave the folder to the next training, which removes it.
+
+        A run that is killed before DVC has recorded its outputs loses them, and goes on from the last checkpoint.
+        """
+        (self.folder / ENDED).touch()
+
+    def _find_ended(self) -> list[Path]:
+        return list(self.folder.parent.glob(f"*/{ENDED}"))
 
 
 def _update(path: Path) -> int:

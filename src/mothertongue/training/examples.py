@@ -128,9 +128,9 @@ def _encode_texts(train: Sequence[Text], held_out: Sequence[Text], step: CPT, ch
 
 
 def _encode_probes(held_out: Sequence[Thread | Pair], step: SFT | Preference, chat: Chat) -> list[Probe]:
-    """The first held-out prompts, each once."""
+    """The first held-out prompts by thread, each once: those of SFT are those of pairs, so that curves go on."""
     found: dict[Ids, Probe] = {}
-    for row in held_out:
+    for row in sorted(held_out, key=lambda row: row.id if isinstance(row, Thread) else row.thread):
         if len(found) == step.health.prompts:
             break
         prompt = chat.encode_prompt(row.prompt)
@@ -172,6 +172,11 @@ def _select(
             f" {step.max_length} (the longest has {sizes[-1]} tokens), {what}"
         )
     held_out, _ = _longest_first(validation, step.max_length)
+    if validation and not held_out:
+        raise BadInput(
+            f"{source}: all {len(validation)} held-out {noun} are longer than adapter.{name}.max_length"
+            f" {step.max_length}; raise it"
+        )
     report = {
         noun: len(train),
         "left_out": left_out,

@@ -77,19 +77,20 @@ def _answers(history: Sequence[Entry], step: SFT | Preference) -> str | None:
     first, last = (
         [entry for entry in history if RIGHT_LANGUAGE in entry][place] for place in (0, -1)
     )  # the first is before training
-    if last[RIGHT_LANGUAGE] < min(limits.min_right_language, first[RIGHT_LANGUAGE]):
+    one = 1 / limits.prompts  # a start that is past a limit may be worse by one answer: that is chance
+    if last[RIGHT_LANGUAGE] < min(limits.min_right_language, first[RIGHT_LANGUAGE] - one):
         return (
             f"{last[RIGHT_LANGUAGE]:.2f} of the answers to held-out prompts are in the right language"
             f" ({first[RIGHT_LANGUAGE]:.2f} before training), under health.min_right_language"
             f" {limits.min_right_language:g}; look at the language of the training rows, or lower learning_rate"
         )
-    if last[REPETITION] > max(limits.max_repetition, first[REPETITION]):
+    if last[REPETITION] > max(limits.max_repetition, first[REPETITION] + one):
         return (
             f"{last[REPETITION]:.2f} of the word trigrams of the answers are repetitions"
             f" ({first[REPETITION]:.2f} before training), over health.max_repetition {limits.max_repetition:g};"
             " lower learning_rate or epochs"
         )
-    if last[LENGTH] < min(limits.min_length, first[LENGTH]):
+    if last[LENGTH] < min(limits.min_length, first[LENGTH] - one):
         return (
             f"the answers to held-out prompts have {last[LENGTH]:.2f} of the words of the experts'"
             f" ({first[LENGTH]:.2f} before training), under health.min_length {limits.min_length:g}; look at the"
@@ -99,18 +100,17 @@ def _answers(history: Sequence[Entry], step: SFT | Preference) -> str | None:
 
 
 def _over_fit(history: Sequence[Entry], limits: PairHealth, prompts: int) -> str | None:
-    """Training's reward accuracy since the evaluation before, and in the last epoch, against that of held-out pairs.
+    """Training's reward accuracy in the last epoch, against that of held-out pairs, from the second epoch on.
 
-    Of that it takes the upper end of the 95 % interval, so that two unlucky pairs stop nothing. Pairs of one prompt
-    depend on each other and count as one.
+    A batch is measured before it is learned, so that the first epoch shows nothing. Of held-out pairs it takes the
+    upper end of the 95 % interval, so that two unlucky ones stop nothing. Pairs of one prompt depend on each other and
+    count as one.
     """
-    *before, last = [place for place, entry in enumerate(history) if "eval_loss" in entry]
-    since = history[before[-1] + 1 if before else 0 : last]
-    epoch = history[last].get("epoch", 0.0) - 1
-    recent = [entry for entry in since if entry.get("epoch", 0.0) > epoch]
-    accuracies = [entry["rewards/accuracies"] for entry in recent if "rewards/accuracies" in entry]
-    held_out = history[last].get("eval_rewards/accuracies")
-    if not accuracies or held_out is None or not prompts:
+    last = [entry for entry in history if "eval_loss" in entry][-1]
+    epoch, held_out = last.get("epoch", 0.0), last.get("eval_rewards/accuracies")
+    updates = [entry for entry in history if "rewards/accuracies" in entry]
+    accuracies = [entry["rewards/accuracies"] for entry in updates if epoch - 1 < entry.get("epoch", 0.0) <= epoch]
+    if epoch <= 1 or not accuracies or held_out is None or not prompts:
         return None
     trained = sum(accuracies) / len(accuracies)
     most = _upper_end(held_out, prompts)

@@ -209,7 +209,7 @@ def _mismatch(rows: Sequence[dict[str, Any]], batch: int, longest: int) -> list[
 def _build_orpo(step: ORPO, parts: Parts) -> Any:
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
-    config = ORPOConfig(beta=step.beta, max_length=step.max_length, **_unread(parts))
+    config = ORPOConfig(beta=step.beta, max_length=step.max_length, **_keep_columns(parts))
     return _make_trainer(ORPOTrainer, config, step, parts)
 
 
@@ -223,12 +223,12 @@ def _build_simpo(step: SimPO, parts: Parts) -> Any:
         simpo_gamma=step.gamma,
         cpo_alpha=0.0,
         max_length=step.max_length,
-        **_unread(parts),
+        **_keep_columns(parts),
     )
     return _make_trainer(CPOTrainer, config, step, parts)
 
 
-def _unread(parts: Parts) -> dict[str, Any]:
+def _keep_columns(parts: Parts) -> dict[str, Any]:
     return {**parts.arguments, "remove_unused_columns": False}  # the collator of these two reads them
 
 
