@@ -578,6 +578,7 @@ def test_a_killed_training_leaves_no_adapter_and_the_next_one_the_same_bytes(cha
     assert {"models/adapter/dpo/adapter_model.safetensors", "metrics/curves/loss/dpo.csv"} <= set(undisturbed)
     shutil.rmtree(adapter)
     shutil.rmtree(curves)
+    shutil.rmtree(copy.store / "training", ignore_errors=True)  # of the experiment, which is another training
 
     for step, start, data in (("sft", "base", "threads"), ("dpo", "sft", "pairs")):
         arguments = (step, f"models/{start}", f"data/{data}.jsonl", f"models/adapter/{step}")
