@@ -175,3 +175,19 @@ def test_the_speed_is_of_tokens_in_training_and_of_the_time_of_updates(
     progress.on_train_end(None, state, None)
     written = (tmp_path / "speed/dpo.csv").read_text(encoding="utf-8").splitlines()
     assert written == ["step,tokens_per_second", "1,30.0", "2,25.0"]
+
+
+def test_the_bar_of_a_training_that_goes_on_has_the_rate_of_what_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    model: Any = SimpleNamespace(get_input_embeddings=lambda: torch.nn.Embedding(10, 1))
+    progress = build_progress(100, "adapter dpo", model, tmp_path / "speed/dpo.csv")
+    progress.on_train_begin(None, SimpleNamespace(global_step=90), None)
+    monkeypatch.setattr(progress.bar, "_time", lambda: progress.bar.start_t + 10.0)
+    assert progress.bar.format_dict["n"] == 90
+    progress.on_step_end()
+    assert "91/100" in capsys.readouterr().err  # the first update already
+    progress.bar.smoothing = 0
+    assert "0.10update/s" in str(progress.bar) or "10.00s/update" in str(progress.bar)
+    progress.on_train_end()

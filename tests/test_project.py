@@ -409,6 +409,19 @@ def test_the_guides_step_of_another_method_is_complete(tmp_path: Path) -> None:
     assert params.load(path).adapter["kto"].method == "kto"
 
 
+def test_the_guides_control_of_dpo_differs_in_the_losses_alone(tmp_path: Path) -> None:
+    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(  control:.*\n)```", guide)
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("\n  dpo:\n", "\n  dpo: &dpo\n").replace("\nmerged:", f"\n{block}\nmerged:")
+    column = "    control: {model: control, engine: transformers, system_prompt: false}\n"
+    assert column.strip() in guide
+    path.write_text(text.replace("\n  headline:", f"\n{column}  headline:"), encoding="utf-8")
+    dpo, control = (params.load(path).adapter[name].model_dump() for name in ("dpo", "control"))
+    assert {name for name in dpo if dpo[name] != control[name]} == {"losses"}
+
+
 def test_the_committed_parameters_are_a_recipe() -> None:
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert text == (ROOT / "recipes/spanish.demo.yaml").read_text(encoding="utf-8")

@@ -28,12 +28,16 @@ def say(text: str) -> None:
     click.echo(text, file=_terminal.get(1))
 
 
-def progress(total: int, label: str, unit: str) -> "tqdm[Any]":
-    """A progress bar on the terminal's stderr, with a rate and an estimate of the time left."""
+def progress(total: int, label: str, unit: str, done: int = 0) -> "tqdm[Any]":
+    """A progress bar on the terminal's stderr, with a rate and an estimate of the time left.
+
+    What was done before (`done`) counts for neither.
+    """
     from tqdm import tqdm
 
     every = float(os.environ.get("TQDM_MININTERVAL", 1))  # seconds from one drawing to the next
-    return tqdm(total=total, desc=label, unit=unit, mininterval=every, file=_terminal.get(2, sys.stderr))
+    file = _terminal.get(2, sys.stderr)
+    return tqdm(total=total, initial=done, desc=label, unit=unit, mininterval=every, file=file)
 
 
 def run(command: click.Command) -> None:

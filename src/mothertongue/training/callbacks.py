@@ -34,8 +34,7 @@ def build_progress(updates: int, label: str, model: Any, speed: Path) -> Any:
                 self.tokens += inputs[0].numel()
 
         def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            self.bar = console.progress(updates, label, "update")
-            self.bar.update(state.global_step)
+            self.bar = console.progress(updates, label, "update", done=state.global_step)
             self.at = time.monotonic()
 
         def on_log(self, _: Any, state: Any, *__: Any, logs: dict[str, Any] | None = None, **___: Any) -> None:

@@ -77,7 +77,7 @@ def _answers(history: Sequence[Entry], step: SFT | Preference) -> str | None:
     first, last = (
         [entry for entry in history if RIGHT_LANGUAGE in entry][place] for place in (0, -1)
     )  # the first is before training
-    one = 1 / limits.prompts  # a start that is past a limit may be worse by one answer: that is chance
+    one = 1 / limits.prompts  # past a limit, one answer worse than the start is chance
     if last[RIGHT_LANGUAGE] < min(limits.min_right_language, first[RIGHT_LANGUAGE] - one):
         return (
             f"{last[RIGHT_LANGUAGE]:.2f} of the answers to held-out prompts are in the right language"
