@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from mothertongue import console, pairs, params
+from mothertongue.judging import cards
 from mothertongue.records import Answer, Thread
 from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.verdicts import Verdict
@@ -14,25 +15,29 @@ from mothertongue.verdicts import Verdict
 @click.argument("threads", type=click.Path(path_type=Path))
 @click.argument("generated", type=click.Path(path_type=Path))
 @click.argument("scored", type=click.Path(path_type=Path))
+@click.argument("calibrated", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
-def main(threads: Path, generated: Path, scored: Path, out: Path, report: Path) -> None:
+def main(threads: Path, generated: Path, scored: Path, calibrated: Path, out: Path, report: Path) -> None:
     """Pair answers by the rules in section `pairs` of params.yaml.
 
-    THREADS contains the threads, GENERATED an <generator>.jsonl each, SCORED a <judge>.jsonl each. OUT gets one pair a
-    line, REPORT by rule the number of pairs, of threads dropped by each reason, and of rejected sides that were cut.
+    THREADS contains the threads, GENERATED an <generator>.jsonl each, SCORED a <judge>.jsonl each, CALIBRATED its
+    <judge>.json. OUT gets one pair a line, REPORT by rule the number of pairs, of threads dropped by each reason, of
+    rejected sides that were cut, and how far the judge agrees with people.
     """
     values = params.load()
     asked = read_rows(threads, Thread)
     given = [row for name in values.generated for row in read_rows(generated / f"{name}.jsonl", Answer)]
     verdicts = [row for name in values.scored for row in read_rows(scored / f"{name}.jsonl", Verdict)]
+    people = {name: cards.read_cards(calibrated / f"{name}.json") for name in values.scored}
+    codes = sorted({thread.language for thread in asked})
+    agreed = cards.check_agreement(people, values.pairs.rules, codes, values.calibrated.min_agreement)
     rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs)
     write_rows(out, rows)
-    write_json(
-        report, {name: {**counted.model_dump(), **pairs.describe_pairs(rows, name)} for name, counted in counts.items()}
-    )
+    about = {name: {**counted.model_dump(), **pairs.describe_pairs(rows, name)} for name, counted in counts.items()}
+    write_json(report, {name: {**row, "agreement": agreed[name]} for name, row in about.items()})
     for name, counted in counts.items():
-        console.say(f"{name}: {counted}")
+        console.say(f"{name}: {counted}{cards.describe_missing(agreed[name])}")
     console.say(f"{out}: {len(rows)} pairs")
 
 

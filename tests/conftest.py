@@ -60,7 +60,7 @@ generated:
 scored:
   rubric: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.5}
   second: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.0}
-
+calibrated: {min_agreement: 0.5}
 pairs:
   max_cut_rejected: 0.5
   rules: [{name: reference_over_plain, chosen: reference, rejected: plain, judge: second, min_margin: 1}]

@@ -26,11 +26,12 @@ STAGES: dict[str, dict[str, Any]] = {
     name: stage.get("do", {}) | stage  # a foreach has its stage under `do`
     for name, stage in YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"].items()
 }
+COMMANDS = {"annotate"}  # scripts that a person runs, and no stage does
 SCRIPTS = sorted(path for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Modules that a stage reaches by a name in params.yaml, and how dvc.yaml names them and their templates.
 KINDS = ("additive", "grades", "rubric")
-BY_NAME = {"scored": [PACKAGE / f"judging/{kind}.py" for kind in KINDS]}
+BY_NAME = {stage: [PACKAGE / f"judging/{kind}.py" for kind in KINDS] for stage in ("scored", "calibrated")}
 NAMES = {f"judging/{kind}.py": "judging/${item.kind}.py" for kind in KINDS}
 NAMES |= {f"prompts/{kind}": "prompts/${item.kind}" for kind in KINDS}
 each_stage = pytest.mark.parametrize("stage", STAGES)
@@ -51,7 +52,7 @@ def ours(path: str) -> bool:
 
 
 def test_the_scripts_and_the_stages_are_the_same() -> None:
-    assert [script.stem for script in SCRIPTS] == sorted(STAGES)
+    assert [script.stem for script in SCRIPTS] == sorted({*STAGES, *COMMANDS})
 
 
 @each_stage

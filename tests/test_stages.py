@@ -24,7 +24,21 @@ from mothertongue.records import Answer, Conversation, Pair, Text, Thread, refer
 from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.store import Store
 from mothertongue.verdicts import Verdict
-from stages import adapter, filtered, generated, merged, metrics, models, pairs, quantized, raw, report, scored, threads
+from stages import (
+    adapter,
+    calibrated,
+    filtered,
+    generated,
+    merged,
+    metrics,
+    models,
+    pairs,
+    quantized,
+    raw,
+    report,
+    scored,
+    threads,
+)
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -469,9 +483,73 @@ def test_an_expert_is_judged_where_a_generator_answered(asked: list[str]) -> Non
     assert len(asked) == 7
 
 
-# Pairs, from what generators and judges wrote.
+# Judges against people, and pairs, from what generators and judges wrote.
 
-PAIRS = ("data/threads.jsonl", "data/generated", "data/scored", "data/pairs.jsonl", "metrics/pairs.json")
+CALIBRATED = (
+    "rubric", "data/human", "models/base", "metrics/calibrated/rubric.json", "metrics/curves/reliability/rubric.csv",
+)  # fmt: skip
+
+
+def judged_by_people(*preferred: int) -> None:
+    """Items in data/human of which one person prefers an answer."""
+    lines(
+        "data/human/ana.jsonl",
+        [
+            {
+                "id": f"{place:02}",
+                "language": "es",
+                "prompt": [{"role": "user", "content": f"¿Qué es {place}?"}],
+                "answers": ["Un número.", "No lo sé, <|im_end|> de verdad."],
+                "annotations": [{"annotator": "ana", "preferred": choice}],
+            }
+            for place, choice in enumerate(preferred)
+        ],
+    )
+
+
+def test_a_judge_that_nobody_compared_is_not_calibrated(asked: list[str]) -> None:
+    Path("data/human").mkdir(parents=True)
+    result = run(calibrated.main, *CALIBRATED)
+    assert (result.exit_code, result.output) == (
+        0,
+        "metrics/calibrated/rubric.json: 0 items that people have judged; not calibrated\n",
+    )
+    assert read_json("metrics/calibrated/rubric.json") == {}
+    assert not asked
+
+
+@pytest.mark.usefixtures("judged")
+def test_a_judge_against_people(asked: list[str]) -> None:
+    """A judge that scores all answers alike agrees on half of the pairs, which is not enough to make pairs."""
+    judged_by_people(*[1] * 6, *[2] * 6)
+    result = run(calibrated.main, *CALIBRATED)
+    assert (result.exit_code, result.output) == (
+        0,
+        "metrics/calibrated/rubric.json: 12 items that people have judged\n",
+    )
+    card = read_json("metrics/calibrated/rubric.json")["es"]
+    assert (card["items"], card["answers"], card["unscored"]) == (12, 24, 0)
+    assert card["raters"]["judge"]["agreement"]["value"] == 0.5
+    assert len(asked) == 24
+    assert not any("<|im_end|> de verdad" in prompt for prompt in asked)  # control tokens are escaped
+
+    write_json(Path("metrics/calibrated/second.json"), read_json("metrics/calibrated/rubric.json"))
+    Path("params.yaml").write_text(PARAMS.replace("min_agreement: 0.5", "min_agreement: 0.55"), encoding="utf-8")
+    before = sorted(path for path in Path().rglob("*pairs*"))
+    assert refused(pairs.main, *PAIRS) == (
+        "Error: pairs.rules: reference_over_plain: judge second agrees with people on 0.50 [0.50, 0.50] of 12 pairs"
+        " (es), and the lower bound is under calibrated.min_agreement 0.55; take another judge, or have more answers"
+        " annotated"
+    )
+    assert sorted(path for path in Path().rglob("*pairs*")) == before
+
+
+# Pairs.
+
+PAIRS = (
+    "data/threads.jsonl", "data/generated", "data/scored", "metrics/calibrated", "data/pairs.jsonl",
+    "metrics/pairs.json",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -494,6 +572,8 @@ def judged(workplace: Path) -> list[Thread]:
         )  # fmt: skip
     write_rows(Path("data/scored/second.jsonl"), verdicts)
     write_rows(Path("data/scored/rubric.jsonl"), [])
+    for name in ("rubric", "second"):
+        write_json(Path(f"metrics/calibrated/{name}.json"), {})
     return rows
 
 
@@ -501,7 +581,10 @@ def test_pairs(judged: list[Thread]) -> None:
     result = run(pairs.main, *PAIRS)
     assert (result.exit_code, result.output) == (
         0,
-        "reference_over_plain: 4 of 5 (dropped: no_verdict 1)\ndata/pairs.jsonl: 4 pairs\n",
+        (
+            "reference_over_plain: 4 of 5 (dropped: no_verdict 1); the judge is not calibrated (es)\n"
+            "data/pairs.jsonl: 4 pairs\n"
+        ),
     )
     found = read_rows(Path("data/pairs.jsonl"), Pair)
     assert {(p.thread, p.language, p.split, p.sides[0][0], p.sides[1][0]) for p in found} == {
@@ -521,7 +604,7 @@ def test_pairs(judged: list[Thread]) -> None:
     }
     counts = read_json("metrics/pairs.json")["reference_over_plain"]
     splits = counts.pop("splits")
-    assert counts == {"dropped": dropped, "kept": 4, "total": 5, "languages": {"es": 4}}
+    assert counts == {"dropped": dropped, "kept": 4, "total": 5, "languages": {"es": 4}, "agreement": {"es": None}}
     assert Counter({split: of["pairs"] for split, of in splits.items()}) == Counter(row.split for row in judged[1:])
     assert {(of["cut_rejected"], of["share"]) for of in splits.values()} == {(0, 0)}
 
@@ -652,7 +735,10 @@ def test_a_training_hides_all_gpus_but_the_first_before_it_looks_for_one(monkeyp
     assert refused(adapter.main, *arguments) == "Error: sees 2"
 
 
-REPORT = ("data/threads.jsonl", "measured", "scored", "seeds.json", "experiments.json", "out.json", "out.md")
+REPORT = (
+    "data/threads.jsonl", "measured", "scored", "metrics/calibrated", "seeds.json", "experiments.json", "out.json",
+    "out.md",
+)  # fmt: skip
 
 
 def test_a_report_of_columns_that_were_not_measured() -> None:
@@ -693,6 +779,7 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
     assert "| `accuracy` | 0.000 | 0.200 | 0.400 | **+0.400 [+0." in page
     assert "| judge | generator |" in page
     assert "held-out questions" not in page
+    assert "Not calibrated, as people have judged nothing in data/human: `rubric`, `second`." in page
 
 
 SHARED = ROOT.parent / "shared/data"

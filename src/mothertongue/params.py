@@ -246,6 +246,14 @@ class GradesJudge(Section):
 
 Judge = Annotated[RubricJudge | AdditiveJudge | GradesJudge, Field(discriminator="kind")]
 
+
+class Calibrated(Section):
+    """What a judge must reach before it may rank answers for pairs, where people have judged answers as well."""
+
+    # Lower bound of the 95 % interval of its agreement with people, in each language; chance is 0.5.
+    min_agreement: Share
+
+
 ASSUMPTION = "assumption"  # named by a rule instead of a judge: the chosen side is taken to be better
 
 
@@ -450,6 +458,7 @@ class Params(Section):
     threads: Threads
     generated: Annotated[dict[Name, Generator], Field(min_length=1)]
     scored: Annotated[dict[Name, Judge], Field(min_length=1)]
+    calibrated: Calibrated
     pairs: Pairs
     adapter: Annotated[dict[Name, Step], Field(min_length=1)]
     merged: Merged

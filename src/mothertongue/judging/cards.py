@@ -1,0 +1,122 @@
+"""Calibration cards: what they are, whether a judge may rank answers for pairs, and how the report shows them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mothertongue.errors import BadInput
+from mothertongue.files import read_json_object
+from mothertongue.measurements import Estimate
+from mothertongue.params import ASSUMPTION, Rule
+from mothertongue.rows import Row, parse
+
+FIGURES = ("agreement", "agreement_person", "kappa", "pearson", "spearman", "kendall", "longer")
+
+
+class Reliability(Row):
+    """Agreement with people over pairs whose two scores are about as far apart, with its 95 % interval."""
+
+    distance: float  # mean, in the judge's unit
+    agreement: float
+    low: float
+    high: float
+    pairs: int
+
+
+class Card(Row):
+    """One judge against people in one language; figures are those of calibration.measure_rater."""
+
+    items: int
+    answers: int
+    unscored: int  # answers without a score by the judge
+    pairs: int  # of answers to one question that a person has judged
+    no_majority: int  # pairs of which people say different things equally often
+    raters: dict[str, dict[str, Estimate]]  # the judge, and its controls
+    people: dict[str, dict[str, Estimate]]  # among themselves: all together, and each two
+    reliability: list[Reliability]
+
+
+def read_cards(path: Path) -> dict[str, Card]:
+    """A judge's cards by language as its calibrated stage wrote them. Empty where people have judged nothing."""
+    written = read_json_object(path, "run stage calibrated")
+    return {code: parse(Card, value, f"{path}: {code or 'all languages'}") for code, value in written.items()}
+
+
+def check_agreement(
+    found: Mapping[str, Mapping[str, Card]], rules: Iterable[Rule], languages: Sequence[str], least: float
+) -> dict[str, dict[str, Any]]:
+    """For each rule and language the agreement of its judge with people; None where people have judged nothing.
+
+    A rule by assumption has no judge, so nothing. Raises BadInput where an agreement's lower bound is under `least`.
+    """
+    agreed: dict[str, dict[str, Any]] = {}
+    for rule in rules:
+        agreed[rule.name] = {}
+        for code in languages if rule.judge != ASSUMPTION else ():
+            card = found[rule.judge].get(code)
+            row = card.raters["judge"].get("agreement") if card else None
+            if row and row.low < least:
+                share = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+                raise BadInput(
+                    f"pairs.rules: {rule.name}: judge {rule.judge} agrees with people on {share} of {row.n} pairs"
+                    f" ({code}), and the lower bound is under"
+                    f" calibrated.min_agreement {least:g}; take another judge, or have more answers annotated"
+                )
+            agreed[rule.name][code] = row.model_dump() if row else None
+    return agreed
+
+
+def describe_missing(agreed: Mapping[str, Any]) -> str:
+    """Words for the languages in which a rule's judge was not compared with people; empty where there is none."""
+    missing = ", ".join(code for code, row in agreed.items() if row is None)
+    return f"; the judge is not calibrated ({missing})" if missing else ""
+
+
+def render_cards(found: Mapping[str, Mapping[str, Card]]) -> str:
+    """Markdown: each judge against people, beside people among themselves and judges that cost nothing."""
+    without = ", ".join(f"`{judge}`" for judge, cards in sorted(found.items()) if not cards)
+    lines = [f"Not calibrated, as people have judged nothing in data/human: {without}.", ""] if without else []
+    if all(not cards for cards in found.values()):
+        return "\n".join(lines)
+    lines += [
+        "Judges against people. `agreement`: of the pairs in which most people prefer one answer, the share in which",
+        "the rater prefers the same (ties half; 0.5 is chance). `agreement_person`: the same against single people; of",
+        "people, how often two of them agree. `kappa`: agreement with the majority beyond chance, ties included; of",
+        "people, of two of them. Correlations are with people's mean score, or over pairs with their mean preference.",
+        "`longer`: how often the rater prefers the longer answer. Controls: an answer at random, the longer one, the",
+        "one more like the question, and the judge's own scores of another question's answers (`shuffled`).",
+        "",
+        f"| judge | rater | pairs | {' | '.join(f'`{name}`' for name in FIGURES)} | unscored |",
+        f"|---|---|--:{'|---' * len(FIGURES)}|--:|",
+    ]
+    for judge, cards in sorted(found.items()):
+        for code, card in sorted(cards.items()):
+            people = {"agreement_person": card.people["people"].get("agreement")} | {
+                name: card.people["people"].get(name) for name in ("kappa", "longer")
+            }
+            rows: dict[str, Mapping[str, Estimate | None]] = {"judge": card.raters["judge"], "people": people}
+            rows |= {name: row for name, row in card.raters.items() if name != "judge"}
+            for name, row in rows.items():
+                cells = [_format(row.get(figure)) for figure in FIGURES]
+                count = f"{card.unscored} of {card.answers}" if name == "judge" else ""
+                which = f"`{judge}` ({code})" if code else f"`{judge}`"
+                lines.append(f"| {which} | {name} | {card.pairs - card.no_majority} | {' | '.join(cells)} | {count} |")
+    return "\n".join(lines) + "\n"
+
+
+def render_reliability(found: Mapping[str, Card]) -> str:
+    """CSV: agreement by the distance of two scores, over all languages together, for `dvc plots`.
+
+    Without a pair there is a row of NaN, because DVC's plots refuse a file without rows.
+    """
+    card = found.get("") or next(iter(found.values()), None)
+    lines = ["distance,agreement,low,high,pairs"]
+    lines += [
+        f"{row.distance:.6g},{row.agreement:.4f},{row.low:.4f},{row.high:.4f},{row.pairs}"
+        for row in (card.reliability if card else ())
+    ]
+    return "\n".join(lines if len(lines) > 1 else [*lines, "NaN,NaN,NaN,NaN,0"]) + "\n"
+
+
+def _format(estimate: Estimate | None) -> str:
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]" if estimate else "–"

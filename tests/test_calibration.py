@@ -1,0 +1,328 @@
+"""Judges against people: figures of scikit-learn and scipy, controls in which nothing is to be found, and the limit."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from project import ROOT
+from scipy import stats
+
+from mothertongue import annotations
+from mothertongue.annotations import AnnotatedItem
+from mothertongue.errors import BadInput
+from mothertongue.judging import agreement, calibration, cards
+from mothertongue.judging.agreement import Judged
+from mothertongue.judging.cards import Card
+from mothertongue.measurements import Estimate
+from mothertongue.params import Rule
+from mothertongue.records import row_id
+from mothertongue.verdicts import Verdict
+
+PANDALM = ROOT.parent / "shared/data/pandalm_human_verdicts.jsonl"
+needs_pandalm = pytest.mark.skipif(not PANDALM.is_file(), reason="no ../shared/data with PandaLM's verdicts")
+
+
+def item(identity: str, people: dict[str, Any], answers: Sequence[str] = ("uno", "dos y tres"), **more: Any) -> Any:
+    said = [
+        {"annotator": name, "scores" if isinstance(given, list) else "preferred": given}
+        for name, given in people.items()
+    ]
+    return {
+        "id": identity,
+        "language": "es",
+        "prompt": [{"role": "user", "content": "¿Cuál?"}],
+        "answers": list(answers),
+        "annotations": said,
+    } | more
+
+
+def parse(*rows: Any) -> list[AnnotatedItem]:
+    return [AnnotatedItem.model_validate_json(json.dumps(row)) for row in rows]
+
+
+def judge(items: Sequence[AnnotatedItem], scores: dict[str, Sequence[float | None]]) -> list[Verdict]:
+    return [
+        Verdict(
+            id=row_id(each.id, place, "verdict"),
+            thread=each.id,
+            answer=row_id(each.id, place),
+            judge="rubric",
+            outcome="unparsed" if score is None else "score",
+            score=score,
+            label_mass=None,
+        )
+        for each in items
+        for place, score in enumerate(scores[each.id])
+    ]
+
+
+def cards_of(items: Sequence[AnnotatedItem], scores: dict[str, Sequence[float | None]]) -> dict[str, Card]:
+    return calibration.build_cards(items, judge(items, scores), 1, "")
+
+
+@cache
+def read_pandalm() -> tuple[list[AnnotatedItem], dict[str, dict[str, Sequence[float | None]]]]:
+    """The items, and the scores of two judges; a verdict that is none of 0, 1 and 2 is no score."""
+    items: list[AnnotatedItem] = []
+    scores: dict[str, dict[str, Sequence[float | None]]] = {"gpt-3.5-turbo": {}, "pandalm-7b": {}}
+    for line in PANDALM.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        identity = f"{row['id']:04}"
+        text = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
+        people = {f"p{place}": said for place, said in enumerate(row["humans"], start=1)}
+        answers = [str(row["response_1"]), str(row["response_2"])]
+        prompt = [{"role": "user", "content": text}]
+        items += parse(item(identity, people, answers, language="en", prompt=prompt))
+        for name, found in scores.items():
+            said = str(row["judges"][name])
+            found[identity] = [float(said == "1"), float(said == "2")] if said in ("0", "1", "2") else [None, None]
+    return items, scores
+
+
+@cache
+def card_of_pandalm(name: str) -> Card:
+    items, scores = read_pandalm()
+    (card,) = cards_of(items, scores[name]).values()
+    return card
+
+
+def verdict_of(scores: Sequence[float | None]) -> int | None:
+    one, other = scores
+    return None if one is None or other is None else int(one > other) - int(one < other)
+
+
+# accuracy_score and cohen_kappa_score of scikit-learn 1.9.1, which is not installed here because transformers would
+# import it in every stage; people's verdicts as they are in the file, and of a judge's those that are 0, 1 or 2.
+PEOPLE = {
+    "p1 and p2": (0.912913, 0.852023),
+    "p1 and p3": (0.928929, 0.878944),
+    "p2 and p3": (0.917918, 0.861661),
+}
+JUDGES = {"gpt-3.5-turbo": (126, 0.739316, 0.522629), "pandalm-7b": (0, 0.667668, 0.435355)}
+
+
+@needs_pandalm
+def test_two_people_agree_as_scikit_learn_says() -> None:
+    items, _ = read_pandalm()
+    found = calibration.compare_people(items, calibration.collect_people(items), 1, "")
+    together = found.pop("people")
+    assert found.keys() == PEOPLE.keys()
+    for name, (share, kappa) in PEOPLE.items():
+        assert found[name]["agreement_ties"].value == pytest.approx(share, abs=1e-6)
+        assert found[name]["kappa"].value == pytest.approx(kappa, abs=1e-6)
+        assert found[name]["kappa"].n == 999
+        assert 0.8 < found[name]["kappa"].low < kappa < found[name]["kappa"].high < 0.93
+    assert together["kappa"].value == pytest.approx(0.8642, abs=1e-4)
+
+
+def _choices(items: Sequence[AnnotatedItem]) -> list[tuple[int, ...]]:
+    return [
+        tuple(int(each.values[0] - each.values[1]) for each in sorted(row.annotations, key=lambda a: a.annotator))
+        for row in items
+    ]
+
+
+@needs_pandalm
+@pytest.mark.parametrize("name", JUDGES)
+def test_a_judge_agrees_as_scikit_learn_and_scipy_say(name: str) -> None:
+    items, scores = read_pandalm()
+    rows = [
+        (verdict, np.sign(sum(choice)) if abs(sum(choice)) != 1 else sorted(choice)[1], sum(choice) / 3)
+        for each, choice in zip(items, _choices(items), strict=True)
+        if (verdict := verdict_of(scores[name][each.id])) is not None
+    ]
+    ours, majority, mean = (np.array(column) for column in zip(*rows, strict=True))
+    card = card_of_pandalm(name)
+    unscored, share, kappa = JUDGES[name]
+    assert (card.items, card.answers, card.unscored, card.pairs, card.no_majority) == (999, 1998, unscored, 999, 0)
+    found = card.raters["judge"]
+    assert found["agreement_ties"].value == pytest.approx(share, abs=1e-6)
+    assert found["kappa"].value == pytest.approx(kappa, abs=1e-6)
+    assert found["pearson"].value == pytest.approx(stats.pearsonr(ours, mean).statistic)
+    assert found["spearman"].value == pytest.approx(stats.spearmanr(ours, mean).statistic)
+    assert found["kendall"].value == pytest.approx(stats.kendalltau(ours, mean).statistic)
+    decided = majority != 0
+    right = np.where(ours[decided] == 0, 0.5, ours[decided] == majority[decided])
+    assert found["agreement"].value == pytest.approx(right.mean())
+    assert all(each.low < each.value < each.high for each in found.values())
+    # The interval of a correlation is scipy's BCa bootstrap's, but for the resamples drawn.
+    theirs = stats.bootstrap(
+        (ours, mean), lambda x, y: stats.pearsonr(x, y).statistic, paired=True, vectorized=False, n_resamples=2000,
+        method="BCa", rng=2,
+    ).confidence_interval  # fmt: skip
+    assert (found["pearson"].low, found["pearson"].high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+
+
+@needs_pandalm
+@pytest.mark.parametrize("name", ["gpt-3.5-turbo", "pandalm-7b"])
+def test_in_shuffled_rows_there_is_no_agreement_beyond_chance(name: str) -> None:
+    card = card_of_pandalm(name)
+    shuffled, own = card.raters["shuffled"], card.raters["judge"]
+    for figure in ("kappa", "pearson", "spearman", "kendall"):
+        assert shuffled[figure].low < 0 < shuffled[figure].high
+        assert own[figure].low > 0.35
+    assert shuffled["agreement"].low < 0.5 < shuffled["agreement"].high
+    assert own["agreement"].low > card.raters["longer"]["agreement"].value  # taking the longer answer has 0.68
+    assert own["agreement_person"].high < card.people["people"]["agreement"].low
+
+
+def test_agreement_by_hand() -> None:
+    """Three pairs on which people prefer an answer: the judge is right on one, wrong on one, and has one tie."""
+    items = parse(
+        item("a", {"ana": 1, "ben": 1, "eva": 2}),
+        item("b", {"ana": 2, "ben": 2}),
+        item("c", {"ana": 2, "ben": 0, "eva": 2}),
+        item("d", {"ana": 0, "ben": 0}),
+        item("e", {"ana": 1, "ben": 2}),  # no majority
+        item("f", {"ana": 1}),  # the judge has no score of one of the answers
+    )
+    scores = {"a": [3, 2], "b": [3, 2], "c": [2, 2], "d": [1, 1], "e": [1, 2], "f": [None, 2]}
+    (card,) = cards_of(items, scores).values()
+    assert (card.items, card.answers, card.unscored, card.pairs, card.no_majority) == (6, 12, 1, 6, 1)
+    found = card.raters["judge"]
+    assert (found["agreement"].value, found["agreement"].n) == (0.5, 3)
+    assert (found["agreement_ties"].value, found["agreement_ties"].n) == (0.5, 4)  # a and d of a, b, c, d
+    # a: 1 1 0 (ana, ben right, eva wrong); b: both wrong; c: a tie against two; e: ana wrong, ben right
+    assert (found["agreement_person"].value, found["agreement_person"].n) == (pytest.approx((2 + 0 + 1 + 1) / 9), 9)
+    assert found["longer"].value == pytest.approx((0 + 0 + 0.5 + 0.5 + 1) / 5)
+
+
+def test_scores_of_single_answers_are_correlated() -> None:
+    """Items with one answer have no pair, and people's scores of them a correlation with the judge's."""
+    given = [(1.0, [1, 2]), (2.0, [2, 2]), (3.5, [5, 3]), (3.0, [3, 4]), (4.5, [4, 5])]
+    items = parse(*(item(str(n), {"ana": [said[0]], "ben": [said[1]]}, ["uno"]) for n, (_, said) in enumerate(given)))
+    (card,) = cards_of(items, {str(n): [score] for n, (score, _) in enumerate(given)}).values()
+    found = card.raters["judge"]
+    ours, mean = zip(*((score, sum(said) / 2) for score, said in given), strict=True)
+    assert set(found) == {"pearson", "spearman", "kendall"}
+    assert found["pearson"].value == pytest.approx(stats.pearsonr(ours, mean).statistic)
+    assert found["kendall"].value == pytest.approx(stats.kendalltau(ours, mean).statistic)
+    assert card.pairs == 0
+
+
+def test_reliability_puts_equal_distances_into_one_bin() -> None:
+    items = parse(*(item(f"{n:02}", {"ana": 1}) for n in range(20)))
+    distances = [1] * 8 + [2] * 8 + [3, 4, 5, 6]
+    wrong = {0, 1, 2, 3, 8}
+    scores: dict[str, Sequence[float | None]] = {
+        f"{n:02}": [-gap, 0] if n in wrong else [gap, 0] for n, gap in enumerate(distances)
+    }
+    (card,) = cards_of(items, scores).values()
+    assert [(row.distance, row.agreement, row.pairs) for row in card.reliability] == [
+        (1, 0.5, 8),
+        (2, 0.875, 8),
+        (4.5, 1, 4),
+    ]
+    lines = cards.render_reliability({"es": card}).splitlines()
+    assert lines[0] == "distance,agreement,low,high,pairs"
+    assert lines[1].startswith("1,0.5000,0.2")
+    assert cards.render_reliability({}).splitlines()[1] == "NaN,NaN,NaN,NaN,0"
+
+
+def test_the_interval_of_kappa_holds_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 samples of 60 items with a true kappa of 0.5, the interval misses it in about one of twenty."""
+    monkeypatch.setattr(agreement, "RESAMPLES", 400)
+    draw = np.random.default_rng(3)
+    missed = 0
+    for _ in range(100):
+        theirs = draw.choice([-1, 1], size=60)
+        ours = np.where(draw.random(60) < 0.5, theirs, draw.choice([-1, 1], size=60))
+        rows = [Judged(f"{n:02}", float(a), float(b)) for n, (a, b) in enumerate(zip(ours, theirs, strict=True))]
+        found = agreement.estimate_bootstrap(agreement.cohen_kappa, rows, "kappa", 1, "")
+        assert found is not None
+        missed += not found.low <= 0.5 <= found.high
+    assert 1 <= missed <= 12  # 5 +- 3 standard deviations
+
+
+def test_judges_that_always_say_the_same() -> None:
+    items = parse(*(item(str(n), {"ana": 1 + n % 2}) for n in range(6)))
+    (card,) = cards_of(items, {str(n): [1, 1] for n in range(6)}).values()
+    assert card.raters["judge"]["agreement"].value == 0.5  # ties alone
+    assert card.raters["judge"]["kappa"].value == 0
+    assert "pearson" not in card.raters["judge"]
+    assert card.reliability == []
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        (item("a", {"ana": 3}), "annotations.0.preferred: input should be less than or equal to 2, got 3; fix the row"),
+        (item("a", {"ana": [1.0]}), "row: 'ana' judges 1 answers, and there are 2, got "),
+        (item("a", {"ana": 1}, ["uno"]), "row: 'ana' judges 2 answers, and there are 1, got "),
+        (item("a", {}), "item 'a': nobody has judged it; add an annotation, or delete it"),
+        (item("a", {"ana": 1}, language="xx"), "item 'a': unknown language 'xx'; take one of "),
+        (item("a", {"ana": 1}, annotations=[{"annotator": "ana"}]), "row: 'ana' should have either scores or "),
+        (item("a", {"ana": 1}, annotations=[{"annotator": "ana", "preferred": 1}] * 2), "row: an annotator is there "),
+        (item("a", {"ana": 1}, prompt=[{"role": "assistant", "content": "Sí."}]), "row: the prompt should end with a "),
+    ],
+)
+def test_a_row_that_is_wrong(row: Any, what: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    with pytest.raises(BadInput) as error:
+        annotations.read_items(tmp_path)
+    assert what in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path}/mine.jsonl:")
+
+
+def test_items_of_all_files_are_put_together(tmp_path: Path) -> None:
+    for name, identity in (("b.jsonl", "1"), ("a.jsonl", "2"), (".c.jsonl", "3")):
+        (tmp_path / name).write_text(json.dumps(item(identity, {"ana": 1})), encoding="utf-8")
+    (tmp_path / "c.jsonl").write_text(json.dumps(item("2", {"ben": 0})), encoding="utf-8")
+    found = annotations.read_items(tmp_path)
+    assert [(row.id, [each.annotator for each in row.annotations]) for row in found] == [
+        ("1", ["ana"]),
+        ("2", ["ana", "ben"]),
+    ]
+    for again, what in (
+        (item("2", {"ben": 1}), "'ben' has judged it in a file before; delete one of them"),
+        (item("2", {"eva": 1}, ["uno", "dos"]), "another item of a file before has this id; change one of them"),
+    ):
+        (tmp_path / "d.jsonl").write_text(json.dumps(again), encoding="utf-8")
+        with pytest.raises(BadInput) as error:
+            annotations.read_items(tmp_path)
+        assert str(error.value) == f"{tmp_path}/d.jsonl: item '2': {what}"
+
+
+def card_with(low: float, value: float = 0.7) -> Card:
+    row = Estimate(value=value, low=low, high=0.9, n=40, groups=40, kind="share", signature="")
+    return Card(
+        items=40,
+        answers=80,
+        unscored=0,
+        pairs=40,
+        no_majority=2,
+        raters={"judge": {"agreement": row}},
+        people={"people": {"agreement": row}},
+        reliability=[],
+    )
+
+
+RULE = Rule(name="best_over_worst", chosen="best", rejected="worst", judge="rubric", min_margin=0)
+ASSUMED = RULE.model_copy(update={"name": "assumed", "judge": "assumption"})
+
+
+def test_a_judge_under_min_agreement_makes_no_pairs() -> None:
+    found = {"rubric": {"es": card_with(0.54)}}
+    with pytest.raises(BadInput) as error:
+        cards.check_agreement(found, [ASSUMED, RULE], ["es"], 0.55)
+    assert str(error.value) == (
+        "pairs.rules: best_over_worst: judge rubric agrees with people on 0.70 [0.54, 0.90] of 40 pairs (es), and the"
+        " lower bound is under calibrated.min_agreement 0.55; take another judge, or have more answers annotated"
+    )
+    agreed = cards.check_agreement(found, [ASSUMED, RULE], ["es", "it"], 0.54)
+    assert agreed["assumed"] == {}
+    assert agreed["best_over_worst"]["es"]["low"] == 0.54
+    assert cards.describe_missing(agreed["best_over_worst"]) == "; the judge is not calibrated (it)"
+    assert cards.describe_missing(agreed["assumed"]) == ""
+
+
+def test_the_report_shows_people_beside_the_judge_and_who_is_not_calibrated() -> None:
+    page = cards.render_cards({"rubric": {"es": card_with(0.6)}, "second": {}})
+    assert page.startswith("Not calibrated, as people have judged nothing in data/human: `second`.\n")
+    assert "| `rubric` (es) | judge | 38 | 0.700 [0.600, 0.900] | – |" in page
+    assert "| `rubric` (es) | people | 38 | – | 0.700 [0.600, 0.900] | – |" in page
+    assert cards.render_cards({"second": {}}).count("|") == 0
