@@ -279,6 +279,58 @@ def test_each_rule_and_thread_is_counted() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({}, None),
+        ({"max_length_ratio": 10 / 8}, None),  # 10 words and 8
+        ({"max_length_ratio": 1.24}, "length"),
+        ({"max_similarity": 100}, None),
+        ({"max_similarity": 20}, "similar"),  # the two have "la biblioteca" in common, and more
+    ],
+)
+def test_limits_on_both_sides_together(limits: dict[str, Any], reason: str | None) -> None:
+    params = Pairs(rules=[rule("reference", "plain", judge=ASSUMPTION)], max_cut_rejected=1.0, **limits)
+    for swapped in (False, True):
+        thread = THREAD.model_copy(update={"reference": TEXTS["plain"]}) if swapped else THREAD
+        text = TEXTS["reference"] if swapped else TEXTS["plain"]
+        found, counts = pairs.make_pairs([thread], [answer("plain", text=text)], [], params)
+        assert len(found) == (0 if reason else 1)
+        assert {name for name, count in counts["reference_over_plain"].dropped.items() if count} == (
+            {reason} if reason else set()
+        )
+
+
+def test_variants_of_a_comparison_learn_from_the_same_threads() -> None:
+    """Each of three rules alone, and all three with one pair a thread: the same threads, as many pairs."""
+    threads = [THREAD.model_copy(update={"id": f"t{number:02}"}) for number in range(20)]
+    answers = [answer(name, each.id) for each in threads for name in ("plain", "guided")]
+    scores = [verdict(reference_answer(each).id, score=5.0, thread=each.id) for each in threads]
+    scores += [verdict(f"{each.id}.plain", score=1.0) for each in threads]
+    scores += [verdict(f"{each.id}.guided", score=3.0) for each in threads[4:]]  # four have no verdict on it
+    rules = [rule("reference", "best"), rule("reference", "worst"), rule("best", "worst")]
+    names = [each.name for each in rules]
+
+    def make(**more: Any) -> tuple[list[Pair], dict[str, RowCounts]]:
+        return pairs.make_pairs(threads, answers, scores, Pairs(rules=rules, max_cut_rejected=1.0, **more))
+
+    every, _ = make()
+    assert len(every) == 20 + 20 + 16
+    wanted = {each.id for each in threads[4:]}
+    for name in names:
+        found, counts = make(equal_threads=True, learned=[name])
+        assert ({pair.thread for pair in found}, {pair.rule for pair in found}) == (wanted, {name})
+        assert len(found) == counts[name].kept == 16
+        for count in counts.values():
+            assert count.kept + sum(count.dropped.values()) == count.total == 20
+    found, counts = make(equal_threads=True, per_thread=1)
+    assert sorted(pair.thread for pair in found) == sorted(wanted)
+    assert {pair.rule for pair in found} == set(names)  # drawn, so each has some
+    assert sum(count.dropped["per_thread"] for count in counts.values()) == 32
+    assert make(equal_threads=True, per_thread=2)[0] != found
+    assert len(make(per_thread=2)[0]) == 20 * 2
+
+
 @pytest.mark.parametrize("judge", [ASSUMPTION, "j"])
 def test_a_thread_that_a_generator_did_not_answer_is_counted(judge: str) -> None:
     """It has the expert's answer, which a judge has scored only where another generator answered."""

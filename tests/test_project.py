@@ -381,7 +381,7 @@ def find_experiments() -> Iterator[tuple[str, str]]:
         for line in path.read_text(encoding="utf-8").splitlines():
             if "dvc exp run" in line and " -S " in line:
                 command, _, of = line.lstrip("# ").partition("#")
-                named = [name for name in ("epfl", "rollm") if of.strip().startswith(f"{name}:")]
+                named = [name for name in ("epfl", "rigochat", "rollm") if of.strip().startswith(f"{name}:")]
                 yield command.strip(), path.stem if path in RECIPES else [*named, "spanish"][0]
 
 

@@ -598,8 +598,13 @@ def test_pairs(judged: list[Thread]) -> None:
         "no_answer": 0,
         "no_reference": 0,
         "no_verdict": 1,
+        "length": 0,
+        "similar": 0,
         "tie": 0,
         "too_short": 0,
+        "unequal": 0,
+        "not_learned": 0,
+        "per_thread": 0,
         "wrong_language": 0,
     }
     counts = read_json("metrics/pairs.json")["reference_over_plain"]

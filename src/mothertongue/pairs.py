@@ -1,11 +1,11 @@
 """Preference pairs, by the rules in params.yaml, from answers and verdicts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from unicodedata import category
 
-from mothertongue import languages
+from mothertongue import languages, overlap
 from mothertongue.errors import BadInput
 from mothertongue.params import ASSUMPTION, Pairs, Rule
 from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Thread, reference_answer, row_id
@@ -23,6 +23,11 @@ REASONS = (
     "identical",
     "tie",
     "margin",
+    "length",
+    "similar",
+    "unequal",
+    "not_learned",
+    "per_thread",
 )
 
 
@@ -49,6 +54,8 @@ def make_pairs(
 ) -> tuple[list[Pair], dict[str, RowCounts]]:
     """At most one pair per thread and rule, and for each rule the number of threads dropped by each reason.
 
+    Two experiments that differ in `learned` alone have pairs of the same threads where `equal_threads` is true, and as
+    many of them with `per_thread` 1: what is compared is then the rules, and not how much is learned.
     Only verdicts with a score count: an answer that a judge could not score is never a side of a pair that it ranks.
     Raises BadInput for an answer or a verdict that joins nothing or is a duplicate, and where more of a rule's rejected
     sides were cut than `max_cut_rejected`: training on those would teach that long answers are bad.
@@ -60,22 +67,57 @@ def make_pairs(
     for answer in given:
         by_thread[answer.thread].append(answer)
 
-    pairs: list[Pair] = []
-    counts: dict[str, RowCounts] = {}
+    made: dict[str, dict[str, Pair]] = {rule.name: {} for rule in params.rules}  # by rule and thread
+    reasons: dict[str, Counter[str]] = {rule.name: Counter(dict.fromkeys(REASONS, 0)) for rule in params.rules}
     for rule in params.rules:
-        dropped = Counter(dict.fromkeys(REASONS, 0))
-        found: list[Pair] = []
         for thread in sorted(threads, key=lambda thread: thread.id):
             candidates = [Candidate(each, scores.get((rule.judge, each.id))) for each in by_thread[thread.id]]
             selected = select_pair(rule, candidates, thread.language, params.min_words)
+            if not isinstance(selected, str):
+                selected = _find_excess(*selected, params) or selected
             if isinstance(selected, str):
-                dropped[selected] += 1
+                reasons[rule.name][selected] += 1
             else:
-                found.append(_build_pair(thread, rule, *selected))
-        _check_cut(rule, found, params.max_cut_rejected)
-        counts[rule.name] = RowCounts(total=len(threads), kept=len(found), dropped=dict(dropped))
-        pairs += found
-    return pairs, counts
+                made[rule.name][thread.id] = _build_pair(thread, rule, *selected)
+    for name, identity, reason in list(_select_unwanted(made, params)):
+        del made[name][identity]
+        reasons[name][reason] += 1
+    for rule in params.rules:
+        _check_cut(rule, list(made[rule.name].values()), params.max_cut_rejected)
+    counts = {
+        name: RowCounts(total=len(threads), kept=len(found), dropped=dict(reasons[name]))
+        for name, found in made.items()
+    }
+    return [pair for found in made.values() for pair in found.values()], counts
+
+
+def _find_excess(chosen: Candidate, rejected: Candidate, params: Pairs) -> str | None:
+    """Which limit on the two sides together is passed, if any."""
+    words = sorted(max(1, _count_words(each)) for each in (chosen, rejected))
+    if params.max_length_ratio is not None and words[1] > params.max_length_ratio * words[0]:
+        return "length"
+    if params.max_similarity is None:
+        return None
+    alike = overlap.sentence_chrf(rejected.answer.text, chosen.answer.text)
+    return "similar" if alike > params.max_similarity else None
+
+
+def _select_unwanted(made: Mapping[str, Mapping[str, Pair]], params: Pairs) -> Iterator[tuple[str, str, str]]:
+    """(rule, thread, reason) of each pair that is not written although its rule made it."""
+    common = set.intersection(*(set(found) for found in made.values()))
+    kept: dict[str, list[tuple[str, str]]] = defaultdict(list)  # by thread: (id of a pair, its rule)
+    for name, found in made.items():
+        for thread, pair in found.items():
+            if params.equal_threads and thread not in common:
+                yield name, thread, "unequal"
+            elif params.learned is not None and name not in params.learned:
+                yield name, thread, "not_learned"
+            else:
+                kept[thread].append((pair.id, name))
+    if params.per_thread is not None:
+        for thread, several in kept.items():
+            for _, name in sorted(several)[params.per_thread :]:
+                yield name, thread, "per_thread"
 
 
 def _build_pair(thread: Thread, rule: Rule, chosen: Candidate, rejected: Candidate) -> Pair:

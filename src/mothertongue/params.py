@@ -273,6 +273,11 @@ class Pairs(Section):
     rules: Annotated[list[Rule], Field(min_length=1)]
     max_cut_rejected: Share  # share of a rule's rejected sides cut at max_tokens, above which no pairs are written
     min_words: Annotated[int, Field(ge=1)] = 1  # of either side
+    max_length_ratio: Annotated[float, Field(ge=1)] | None = None  # words of the longer side to those of the shorter
+    max_similarity: Annotated[float, Field(ge=0, le=100)] | None = None  # chrF++ of one side to the other
+    equal_threads: bool = False  # only threads of which every rule makes a pair, so that rules can be compared
+    learned: list[Name] | None = None  # the rules whose pairs are written; None for all
+    per_thread: Annotated[int, Field(ge=1)] | None = None  # pairs of a thread that are written; drawn by their ids
 
 
 class LowRank(Section):

@@ -186,6 +186,15 @@ def _rules(params: Params) -> Iterator[Problem]:
         if rule.judge == ASSUMPTION:
             yield from (((*where, field), what) for field, what in _assumption(rule))
 
+    learned = params.pairs.learned
+    for number, name in enumerate(learned or []):
+        if name not in names:
+            yield ("pairs", "learned", number), _unknown(name, names)
+        if name in (learned or [])[:number]:
+            yield ("pairs", "learned", number), f"{name!r} is a duplicate; delete one"
+    if learned == []:
+        yield ("pairs", "learned"), "is empty, so there would be no pair; name a rule, or remove it"
+
 
 def _assumption(rule: Rule) -> Iterator[tuple[str, str]]:
     """What a rule by assumption asks for although no judge ranks its answers."""
