@@ -191,6 +191,24 @@ def test_agreement_by_hand() -> None:
     assert found["longer"].value == pytest.approx((0 + 0 + 0.5 + 0.5 + 1) / 5)
 
 
+def test_a_judge_that_looks_at_the_place_is_consistent_in_nothing() -> None:
+    """The one comparison of the first item is a flip, and so are two of the three of the second."""
+    items = parse(item("a", {"ana": 1}), item("b", {"ana": [3, 2, 1]}, ["uno", "dos", "tres"]), item("c", {"ana": 2}))
+    counted = {"a": [(1, 1), (1, 1)], "b": [(2, 1), (2, 1), (2, 2)], "c": [(0, 0), (0, 0)]}
+    verdicts = [
+        row.model_copy(update={"compared": compared, "flips": flips})
+        for row, (compared, flips) in zip(
+            judge(items, {name: [0.5] * len(rows) for name, rows in counted.items()}),
+            [each for rows in counted.values() for each in rows],
+            strict=True,
+        )
+    ]
+    (card,) = calibration.build_cards(items, verdicts, 1, "").values()
+    found = card.raters["judge"]["swap_consistency"]
+    assert (found.value, found.n) == (pytest.approx((0 + 1 / 3) / 2), 2)
+    assert "swap_consistency" not in card.raters["longer"]
+
+
 def test_scores_of_single_answers_are_correlated() -> None:
     """Items with one answer have no pair, and people's scores of them a correlation with the judge's."""
     given = [(1.0, [1, 2]), (2.0, [2, 2]), (3.5, [5, 3]), (3.0, [3, 4]), (4.5, [4, 5])]

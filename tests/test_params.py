@@ -293,7 +293,7 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("    id: /models/elsewhere", "    id: /models/elsewhere\n    revison: main",
          "9: models.elsewhere.revison: unknown parameter; remove it or fix its name"),
         ("rubric: {kind: rubric", "rubric: {kind: rubrik",
-         "46: scored.rubric.kind: input should be one of 'rubric', 'additive', 'grades', got 'rubrik'"),
+         "46: scored.rubric.kind: input should be one of 'rubric', 'additive', 'grades', 'pairwise', got 'rubrik'"),
         ("min_label_mass: 0.5", "min_label_mass: 1.5",
          "46: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
@@ -621,7 +621,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     )
     expected = [
         "1: languages: input should be a valid list, got 7",
-        "47: scored.second.kind: input should be one of 'rubric', 'additive', 'grades', got 'referee'",
+        "47: scored.second.kind: input should be one of 'rubric', 'additive', 'grades', 'pairwise', got 'referee'",
         "58: adapter.dpo.weights.alpha: missing; add it",
         "58: adapter.dpo.weights.dropout: input should be less than or equal to 1, got 2",
         "54: adapter.dpo.beta: missing; add it",

@@ -30,7 +30,7 @@ COMMANDS = {"annotate"}  # scripts that a person runs, and no stage does
 SCRIPTS = sorted(path for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Modules that a stage reaches by a name in params.yaml, and how dvc.yaml names them and their templates.
-KINDS = ("additive", "grades", "rubric")
+KINDS = ("additive", "grades", "pairwise", "rubric")
 BY_NAME = {stage: [PACKAGE / f"judging/{kind}.py" for kind in KINDS] for stage in ("scored", "calibrated")}
 NAMES = {f"judging/{kind}.py": "judging/${item.kind}.py" for kind in KINDS}
 NAMES |= {f"prompts/{kind}": "prompts/${item.kind}" for kind in KINDS}
@@ -250,7 +250,7 @@ PURE += ["training/health"]
 
 @pytest.mark.parametrize("name", PURE)
 def test_pure_modules_import_no_vendor_and_touch_no_file(name: str) -> None:
-    allowed = {"__future__", "collections", "hashlib", "json", "math", "typing", "unicodedata"}
+    allowed = {"__future__", "collections", "hashlib", "json", "math", "re", "typing", "unicodedata"}
     allowed |= {"mothertongue", "numpy", "pydantic", "scipy"}
     names = {name.split(".")[0] for name in imported(PACKAGE / f"{name}.py")}
     assert names <= allowed

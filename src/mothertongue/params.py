@@ -244,7 +244,16 @@ class GradesJudge(Section):
     min_label_mass: Share  # of the five grades of any criterion, as for a rubric
 
 
-Judge = Annotated[RubricJudge | AdditiveJudge | GradesJudge, Field(discriminator="kind")]
+class PairwiseJudge(Section):
+    """A model that compares each two answers to a thread in both orders; the score is an answer's share of wins."""
+
+    kind: Literal["pairwise"]
+    model: Name  # of section `models`
+    engine: Engine
+    min_label_mass: Share  # probability that 1, 2 and 0 must have together, else the comparison is left out
+
+
+Judge = Annotated[RubricJudge | AdditiveJudge | GradesJudge | PairwiseJudge, Field(discriminator="kind")]
 
 
 class Calibrated(Section):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mothertongue.judging import additive, grades, rubric
-from mothertongue.params import AdditiveJudge, GradesJudge, Judge, RubricJudge
+from mothertongue.judging import additive, grades, pairwise, rubric
+from mothertongue.params import AdditiveJudge, GradesJudge, Judge, PairwiseJudge, RubricJudge
 from mothertongue.records import Answer, Thread
 from mothertongue.sampling import Model
 from mothertongue.verdicts import Verdict
@@ -20,3 +20,5 @@ def judge_answers(
             return additive.judge_answers(threads, answers, name, params, model)
         case GradesJudge():
             return grades.judge_answers(threads, answers, name, params, model)
+        case PairwiseJudge():
+            return pairwise.judge_answers(threads, answers, name, params, model)

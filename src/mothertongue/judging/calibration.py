@@ -51,29 +51,33 @@ def build_cards(
     items: Sequence[AnnotatedItem], verdicts: Sequence[Verdict], seed: int, signature: str
 ) -> dict[str, Card]:
     """A card for each language, and one for all together (key "") where there are several. Empty without items."""
-    scores = {verdict.answer: verdict.score for verdict in verdicts}
+    said = {verdict.answer: verdict for verdict in verdicts}
     codes = sorted({item.language for item in items})
     parts = {code: [item for item in items if item.language == code] for code in codes}
     parts |= {"": list(items)} if len(codes) > 1 else {}
-    return {code: build_card(part, scores, seed, signature) for code, part in parts.items()}
+    return {code: build_card(part, said, seed, signature) for code, part in parts.items()}
 
 
-def build_card(items: Sequence[AnnotatedItem], scores: Mapping[str, float | None], seed: int, signature: str) -> Card:
-    """The card over some items, from the judge's scores by answer id."""
-    judge = {item.id: [scores.get(row_id(item.id, place)) for place in range(len(item.answers))] for item in items}
+def build_card(items: Sequence[AnnotatedItem], said: Mapping[str, Verdict], seed: int, signature: str) -> Card:
+    """The card over some items, from the judge's verdicts by answer id."""
+    verdicts = {item.id: [said.get(row_id(item.id, place)) for place in range(len(item.answers))] for item in items}
+    judge = {item: [each.score if each else None for each in row] for item, row in verdicts.items()}
     people = collect_people(items)
     majority = agreement.find_majority(agreement.prefer(each) for each in people.values())
     values = [value for row in judge.values() for value in row]
-    raters = {"judge": judge, **build_controls(items, judge)}
+    raters = {
+        name: measure_rater(items, ratings, people, majority, seed, signature)
+        for name, ratings in {"judge": judge, **build_controls(items, judge)}.items()
+    }
+    if swapped := _find_swapped(verdicts):
+        raters["judge"]["swap_consistency"] = agreement.estimate_share(swapped, signature)
     return Card(
         items=len(items),
         answers=len(values),
         unscored=sum(value is None for value in values),
         pairs=len(majority),
         no_majority=sum(choice is None for choice in majority.values()),
-        raters={
-            name: measure_rater(items, ratings, people, majority, seed, signature) for name, ratings in raters.items()
-        },
+        raters=raters,
         people=compare_people(items, people, seed, signature),
         reliability=measure_reliability(judge, majority, signature),
     )
@@ -178,6 +182,16 @@ def measure_reliability(judge: Ratings, majority: Mapping[PairKey, int | None], 
         found.append(
             Reliability(distance=distance, agreement=share.value, low=share.low, high=share.high, pairs=share.n)
         )
+    return found
+
+
+def _find_swapped(verdicts: Mapping[str, Sequence[Verdict | None]]) -> list[tuple[str, float]]:
+    """For each item a pairwise judge compared answers of, the share of comparisons that were alike in both orders."""
+    found = []
+    for item, row in sorted(verdicts.items()):
+        given = [each for each in row if each]
+        if compared := sum(each.compared for each in given):
+            found.append((item, 1 - sum(each.flips for each in given) / compared))
     return found
 
 

@@ -10,7 +10,7 @@ from mothertongue.measurements import Estimate
 from mothertongue.params import ASSUMPTION, Rule
 from mothertongue.rows import Row, parse
 
-FIGURES = ("agreement", "agreement_person", "kappa", "pearson", "spearman", "kendall", "longer")
+FIGURES = ("agreement", "agreement_person", "kappa", "pearson", "spearman", "kendall", "longer", "swap_consistency")
 
 
 class Reliability(Row):
@@ -83,8 +83,10 @@ def render_cards(found: Mapping[str, Mapping[str, Card]]) -> str:
         "the rater prefers the same (ties half; 0.5 is chance). `agreement_person`: the same against single people; of",
         "people, how often two of them agree. `kappa`: agreement with the majority beyond chance, ties included; of",
         "people, of two of them. Correlations are with people's mean score, or over pairs with their mean preference.",
-        "`longer`: how often the rater prefers the longer answer. Controls: an answer at random, the longer one, the",
-        "one more like the question, and the judge's own scores of another question's answers (`shuffled`).",
+        "`longer`: how often the rater prefers the longer answer. `swap_consistency`: how often a judge that compares",
+        "two answers says the same when they change places; where it does not, they are a tie. Controls: an answer at",
+        "random, the longer one, the one more like the question, and the judge's own scores of another question's",
+        "answers (`shuffled`).",
         "",
         f"| judge | rater | pairs | {' | '.join(f'`{name}`' for name in FIGURES)} | unscored |",
         f"|---|---|--:{'|---' * len(FIGURES)}|--:|",

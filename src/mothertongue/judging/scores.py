@@ -1,6 +1,7 @@
 """What judges that answer with a number share: the question, a score from log-probabilities, and its verdict."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from mothertongue.chat import Chat
@@ -8,12 +9,20 @@ from mothertongue.errors import BadInput
 from mothertongue.records import Answer, Thread, row_id
 from mothertongue.verdicts import Verdict
 
+MARK = re.compile(r"<(\s*/?\s*(?:question|answer)[^<>]*)>", re.IGNORECASE)
+
 
 def format_question(thread: Thread) -> str:
     """A thread's prompt as a judge reads it: the one turn, or all turns with their roles."""
     if len(thread.prompt) == 1:
         return thread.prompt[0].content
     return "\n".join(f"{message.role}: {message.content}" for message in thread.prompt)
+
+
+def fence(mark: str, text: str) -> str:
+    """A text between <mark> and </mark>, without any mark of a judge's prompt inside it."""
+    inside = MARK.sub(r"‹\1›", text)
+    return f"<{mark}>\n{inside}\n</{mark}>"
 
 
 def find_score_tokens(chat: Chat, judge: str, scores: Sequence[int]) -> tuple[int, ...]:

@@ -1,0 +1,102 @@
+"""A judge that compares two answers to a question, always in both orders; an answer's score is its share of wins."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations, permutations
+
+from mothertongue import prompts
+from mothertongue.judging.scores import fence, find_score_tokens, format_question
+from mothertongue.params import PairwiseJudge
+from mothertongue.records import Answer, Message, Thread, row_id
+from mothertongue.sampling import Model, NextTokenLogprobs
+from mothertongue.verdicts import Verdict
+
+CHOICES = (1, 2, 0)  # the first, the second, neither: as in prompts/pairwise/request
+Comparison = tuple[Answer, Answer]  # in the order in which the judge read them
+
+
+def judge_answers(
+    threads: Sequence[Thread], answers: Sequence[Answer], name: str, params: PairwiseJudge, model: Model
+) -> list[Verdict]:
+    """Each answer's share of wins over the other answers to its thread, a tie counting half.
+
+    Each two answers are compared in both orders, by the likeliest of the three choices as the next token. What is said
+    in one order and not in the other is a tie, and counted as a flip: it is about the place, not about the answer.
+    Answers with the same words are a tie that nobody is asked about. A comparison in which the choices together have a
+    probability under `min_label_mass`, in either order, is left out; an answer without any is `unparsed`, and so is the
+    only answer to a thread. Control tokens are escaped, and no text can close the marks around it.
+    """
+    options = find_score_tokens(model.chat, model.folder.name, CHOICES)
+    by_id = {thread.id: thread for thread in threads}
+    by_thread: dict[str, list[Answer]] = {}
+    for answer in sorted(answers, key=lambda answer: answer.id):
+        by_thread.setdefault(answer.thread, []).append(answer)
+    asked = [
+        (one, other)
+        for several in by_thread.values()
+        for one, other in permutations(several, 2)
+        if not _are_alike(one, other)
+    ]
+    requests = [NextTokenLogprobs(_encode(by_id[one.thread], one, other, model), options) for one, other in asked]
+    found = model.next_token_logprobs(requests, f"scored {name}")
+    said = {(one.id, other.id): logs for (one, other), logs in zip(asked, found, strict=True)}
+    return [
+        verdict
+        for _, several in sorted(by_thread.items())
+        for verdict in reduce_comparisons(several, said, name, params.min_label_mass)
+    ]
+
+
+def reduce_comparisons(
+    answers: Sequence[Answer], said: Mapping[tuple[str, str], Sequence[float]], name: str, least: float
+) -> list[Verdict]:
+    """The verdicts on all answers to one thread, from log-probabilities of CHOICES by the ids in their order."""
+    wins: dict[str, list[float]] = {answer.id: [] for answer in answers}
+    masses: dict[str, list[float]] = {answer.id: [] for answer in answers}
+    flips = dict.fromkeys(wins, 0)
+    for one, other in combinations(answers, 2):
+        value, flipped = 0.5, False
+        if not _are_alike(one, other):
+            logs = said[one.id, other.id], said[other.id, one.id]
+            mass = min(math.fsum(map(math.exp, each)) for each in logs)
+            for answer in (one, other):
+                masses[answer.id].append(mass)
+            if mass < least:
+                continue
+            first, turned = (CHOICES[max(range(3), key=lambda place: each[place])] for each in logs)
+            flipped = (first, turned) not in {(1, 2), (2, 1), (0, 0)}
+            value = 0.5 if flipped or not first else float(first == 1)
+        for answer, share in ((one, value), (other, 1 - value)):
+            wins[answer.id].append(share)
+            flips[answer.id] += flipped
+    return [
+        Verdict(
+            id=row_id(answer.id, name),
+            thread=answer.thread,
+            answer=answer.id,
+            judge=name,
+            outcome="score" if wins[answer.id] else "unparsed",
+            score=math.fsum(wins[answer.id]) / len(wins[answer.id]) if wins[answer.id] else None,
+            label_mass=math.fsum(masses[answer.id]) / len(masses[answer.id]) if masses[answer.id] else None,
+            compared=len(wins[answer.id]),
+            flips=flips[answer.id],
+        )
+        for answer in answers
+    ]
+
+
+def _are_alike(one: Answer, other: Answer) -> bool:
+    return one.text.split() == other.text.split()
+
+
+def _encode(thread: Thread, first: Answer, second: Answer, model: Model) -> tuple[int, ...]:
+    language, chat = thread.language, model.chat
+    text = prompts.render(
+        "pairwise/request",
+        language,
+        question=fence("question", format_question(thread)),
+        first=fence("answer_1", first.text),
+        second=fence("answer_2", second.text),
+    )
+    opening = chat.tokenizer.encode(f"{prompts.render('pairwise/opening', language)} ", add_special_tokens=False)
+    return (*chat.encode_prompt([Message(role="user", content=text)]), *opening)
