@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from mothertongue import console, pairs, params
+from mothertongue import console, diagnostics, pairs, params
+from mothertongue.files import new_file
 from mothertongue.judging import cards
 from mothertongue.records import Answer, Thread
 from mothertongue.rows import read_rows, write_json, write_rows
@@ -18,12 +19,13 @@ from mothertongue.verdicts import Verdict
 @click.argument("calibrated", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
-def main(threads: Path, generated: Path, scored: Path, calibrated: Path, out: Path, report: Path) -> None:
+@click.argument("curves", type=click.Path(path_type=Path))
+def main(threads: Path, generated: Path, scored: Path, calibrated: Path, out: Path, report: Path, curves: Path) -> None:
     """Pair answers by the rules in section `pairs` of params.yaml.
 
     THREADS contains the threads, GENERATED an <generator>.jsonl each, SCORED a <judge>.jsonl each, CALIBRATED its
-    <judge>.json. OUT gets one pair a line, REPORT by rule the number of pairs, of threads dropped by each reason, of
-    rejected sides that were cut, and how far the judge agrees with people.
+    <judge>.json. OUT gets one pair a line, REPORT what each rule's pairs are like and the number of threads dropped by
+    each reason, CURVES histograms.
     """
     values = params.load()
     asked = read_rows(threads, Thread)
@@ -33,9 +35,13 @@ def main(threads: Path, generated: Path, scored: Path, calibrated: Path, out: Pa
     codes = sorted({thread.language for thread in asked})
     agreed = cards.check_agreement(people, values.pairs.rules, codes, values.calibrated.min_agreement)
     rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs)
+    about = diagnostics.describe_pairs(rows, counts, values.pairs.rules, asked, agreed)
+    diagnostics.check_limits(about, values.pairs)
+    for name, text in diagnostics.render_histograms(rows).items():
+        with new_file(curves / f"{name}.csv") as file:
+            file.write(text.encode())
     write_rows(out, rows)
-    about = {name: {**counted.model_dump(), **pairs.describe_pairs(rows, name)} for name, counted in counts.items()}
-    write_json(report, {name: {**row, "agreement": agreed[name]} for name, row in about.items()})
+    write_json(report, {name: row.model_dump() for name, row in about.items()})
     for name, counted in counts.items():
         console.say(f"{name}: {counted}{cards.describe_missing(agreed[name])}")
     console.say(f"{out}: {len(rows)} pairs")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mothertongue import comparison, console, history, params, report
+from mothertongue import comparison, console, diagnostics, history, params, report
 from mothertongue.files import new_file
 from mothertongue.judging import cards
 from mothertongue.records import Thread
@@ -16,6 +16,7 @@ from mothertongue.rows import read_rows, write_json
 @click.argument("measured", type=click.Path(path_type=Path))
 @click.argument("scored", type=click.Path(path_type=Path))
 @click.argument("calibrated", type=click.Path(path_type=Path))
+@click.argument("pairs", type=click.Path(path_type=Path))
 @click.argument("seeds", type=click.Path(path_type=Path))
 @click.argument("experiments", type=click.Path(path_type=Path))
 @click.argument("summary", type=click.Path(path_type=Path))
@@ -25,6 +26,7 @@ def main(
     measured: Path,
     scored: Path,
     calibrated: Path,
+    pairs: Path,
     seeds: Path,
     experiments: Path,
     summary: Path,
@@ -33,8 +35,8 @@ def main(
     """Compare the columns in the folder MEASURED with the baselines, over the same items.
 
     THREADS contains the held-out questions and the experts' answers, the folders SCORED and CALIBRATED an <judge>.json
-    each; SEEDS and EXPERIMENTS earlier runs. SUMMARY gets the headline numbers for `dvc exp show`, TABLE the report in
-    Markdown.
+    each; PAIRS is what the pairs are like, SEEDS and EXPERIMENTS are earlier runs. SUMMARY gets the headline numbers
+    for `dvc exp show`, TABLE the report in Markdown.
     """
     values, asked = params.load(), read_rows(threads, Thread)
     found, answers = comparison.compare(measured, asked, values.metrics, values.languages, values.seed)
@@ -42,6 +44,7 @@ def main(
     judges = {name: report.read_judge_accuracy(scored / f"{name}.json") for name in values.scored}
     now = {name: {figure: each.value for figure, each in rows.items()} for name, rows in found[0].values.items()}
     people = {name: cards.read_cards(calibrated / f"{name}.json") for name in values.scored}
+    made = diagnostics.read_pairs(pairs)
     tried = history.read_history(seeds, history.Seeds)
     own_seeds = {name: step.seed for name, step in values.adapter.items()}
     looks = history.read_history(experiments, history.Experiments)
@@ -49,7 +52,8 @@ def main(
     spread = history.seed_range(tried, own_seeds, now, found[0].subject)
     page = report.render_report(found, answers, asked, values.metrics, notes, spread)
     with new_file(table) as file:
-        file.write(f"{page}\n{report.render_judge_accuracy(judges)}\n{cards.render_cards(people)}".encode())
+        tables = report.render_judge_accuracy(judges), cards.render_cards(people), diagnostics.render_pairs(made)
+        file.write("\n".join((page, *tables)).encode())
     console.say(f"{table}: {len(found[0].values)} columns, {sum(len(each.differences) for each in found)} differences")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mothertongue import pairs
+from mothertongue import diagnostics, pairs
+from mothertongue.diagnostics import SplitCounts
 from mothertongue.errors import BadInput
 from mothertongue.pairs import Candidate
 from mothertongue.params import ASSUMPTION, Pairs, Rule
@@ -500,13 +501,14 @@ def make_threads_and_samples(cut: dict[Split, str]) -> tuple[list[Thread], list[
 def test_the_share_of_rejected_sides_that_were_cut() -> None:
     threads, answers = make_threads_and_samples({"train": "cc..", "validation": ".", "test": "c.."})
     rules = [rule("reference", "plain", judge=ASSUMPTION), rule("plain", "guided", judge=ASSUMPTION)]
-    found, _ = pairs.make_pairs(threads, answers, [], section(*rules, max_cut_rejected=3 / 8))
-    assert pairs.describe_pairs(found, "reference_over_plain")["splits"] == {
-        "test": {"pairs": 3, "cut_rejected": 1, "share": 1 / 3},
-        "train": {"pairs": 4, "cut_rejected": 2, "share": 0.5},
-        "validation": {"pairs": 1, "cut_rejected": 0, "share": 0},
+    found, counts = pairs.make_pairs(threads, answers, [], section(*rules, max_cut_rejected=3 / 8))
+    about = diagnostics.describe_pairs(found, counts, rules, threads, {each.name: {} for each in rules})
+    assert about["reference_over_plain"].splits == {
+        "test": SplitCounts(pairs=3, cut_rejected=1, share=1 / 3),
+        "train": SplitCounts(pairs=4, cut_rejected=2, share=0.5),
+        "validation": SplitCounts(pairs=1, cut_rejected=0, share=0),
     }
-    assert pairs.describe_pairs(found, "plain_over_guided") == {"splits": {}, "languages": {}}
+    assert (about["plain_over_guided"].splits, about["plain_over_guided"].languages) == ({}, {})
 
 
 @pytest.mark.parametrize(

@@ -548,7 +548,7 @@ def test_a_judge_against_people(asked: list[str]) -> None:
 
 PAIRS = (
     "data/threads.jsonl", "data/generated", "data/scored", "metrics/calibrated", "data/pairs.jsonl",
-    "metrics/pairs.json",
+    "metrics/pairs.json", "metrics/curves/pairs",
 )  # fmt: skip
 
 
@@ -609,7 +609,9 @@ def test_pairs(judged: list[Thread]) -> None:
     }
     counts = read_json("metrics/pairs.json")["reference_over_plain"]
     splits = counts.pop("splits")
-    assert counts == {"dropped": dropped, "kept": 4, "total": 5, "languages": {"es": 4}, "agreement": {"es": None}}
+    assert counts["threads"] == {"dropped": dropped, "kept": 4, "total": 5}
+    assert (counts["languages"], counts["label_noise"], counts["judge"]) == ({"es": 4}, {"es": None}, "second")
+    assert Path("metrics/curves/pairs/words.csv").read_text().startswith("words,pairs\n")
     assert Counter({split: of["pairs"] for split, of in splits.items()}) == Counter(row.split for row in judged[1:])
     assert {(of["cut_rejected"], of["share"]) for of in splits.values()} == {(0, 0)}
 
@@ -741,8 +743,8 @@ def test_a_training_hides_all_gpus_but_the_first_before_it_looks_for_one(monkeyp
 
 
 REPORT = (
-    "data/threads.jsonl", "measured", "scored", "metrics/calibrated", "seeds.json", "experiments.json", "out.json",
-    "out.md",
+    "data/threads.jsonl", "measured", "scored", "metrics/calibrated", "pairs.json", "seeds.json", "experiments.json",
+    "out.json", "out.md",
 )  # fmt: skip
 
 
@@ -773,7 +775,7 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
         write_json(Path(f"measured/{name}/model.json"), {"bytes": 1, "written_system_prompt": None})
     for judge in ("rubric", "second"):
         write_json(Path(f"scored/{judge}.json"), {"verdicts": {}, "accuracy": {}})
-    for name in ("seeds.json", "experiments.json"):
+    for name in ("seeds.json", "experiments.json", "pairs.json"):
         write_json(Path(name), {})
     result = run(report.main, *REPORT)
     assert (result.exit_code, result.output) == (0, "out.md: 5 columns, 9 differences\n")

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unicodedata import category
 
 from mothertongue import languages, overlap
@@ -134,17 +134,6 @@ def _build_pair(thread: Thread, rule: Rule, chosen: Candidate, rejected: Candida
         chosen_from=chosen.lineage,
         rejected_from=rejected.lineage,
     )
-
-
-def describe_pairs(pairs: Sequence[Pair], rule: str) -> dict[str, dict[str, Any]]:
-    """Of a rule's pairs, `languages`, their numbers, and `splits`, the share of their rejected sides that were cut."""
-    made = [pair for pair in pairs if pair.rule == rule]
-    splits: dict[str, dict[str, float]] = {}
-    for split in sorted({pair.split for pair in made}):
-        rows = [pair for pair in made if pair.split == split]
-        cut = sum(pair.rejected_from.finish == "length" for pair in rows)
-        splits[split] = {"pairs": len(rows), "cut_rejected": cut, "share": cut / len(rows)}
-    return {"splits": splits, "languages": dict(sorted(Counter(pair.language for pair in made).items()))}
 
 
 def select_pair(

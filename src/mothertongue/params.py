@@ -284,6 +284,9 @@ class Pairs(Section):
     min_words: Annotated[int, Field(ge=1)] = 1  # of either side
     max_length_ratio: Annotated[float, Field(ge=1)] | None = None  # words of the longer side to those of the shorter
     max_similarity: Annotated[float, Field(ge=0, le=100)] | None = None  # chrF++ of one side to the other
+    # Share of a rule's pairs in split train whose chosen side has more words, above which no pairs are written; chance
+    # is 0.5, and DPO learns length from pairs.
+    max_longer_chosen: Share | None = None
     equal_threads: bool = False  # only threads of which every rule makes a pair, so that rules can be compared
     learned: list[Name] | None = None  # the rules whose pairs are written; None for all
     per_thread: Annotated[int, Field(ge=1)] | None = None  # pairs of a thread that are written; drawn by their ids

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
@@ -44,12 +43,12 @@ def read_cards(path: Path) -> dict[str, Card]:
 
 def check_agreement(
     found: Mapping[str, Mapping[str, Card]], rules: Iterable[Rule], languages: Sequence[str], least: float
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, Estimate | None]]:
     """For each rule and language the agreement of its judge with people; None where people have judged nothing.
 
     A rule by assumption has no judge, so nothing. Raises BadInput where an agreement's lower bound is under `least`.
     """
-    agreed: dict[str, dict[str, Any]] = {}
+    agreed: dict[str, dict[str, Estimate | None]] = {}
     for rule in rules:
         agreed[rule.name] = {}
         for code in languages if rule.judge != ASSUMPTION else ():
@@ -62,11 +61,11 @@ def check_agreement(
                     f" ({code}), and the lower bound is under"
                     f" calibrated.min_agreement {least:g}; take another judge, or have more answers annotated"
                 )
-            agreed[rule.name][code] = row.model_dump() if row else None
+            agreed[rule.name][code] = row
     return agreed
 
 
-def describe_missing(agreed: Mapping[str, Any]) -> str:
+def describe_missing(agreed: Mapping[str, Estimate | None]) -> str:
     """Words for the languages in which a rule's judge was not compared with people; empty where there is none."""
     missing = ", ".join(code for code, row in agreed.items() if row is None)
     return f"; the judge is not calibrated ({missing})" if missing else ""

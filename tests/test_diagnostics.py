@@ -1,0 +1,143 @@
+"""Pairs before training: figures computed by hand, and limits on them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mothertongue import diagnostics
+from mothertongue.diagnostics import RulePairs
+from mothertongue.errors import BadInput
+from mothertongue.measurements import Estimate
+from mothertongue.params import Pairs, Rule
+from mothertongue.records import Lineage, Message, Pair, RowCounts, Split, Thread
+from mothertongue.rows import write_json
+
+RULE = Rule(name="r", chosen="best", rejected="worst", judge="j", min_margin=0)
+SHORT, LONG = "Está en la plaza mayor.", "Está en la plaza mayor, junto al museo de la ciudad."
+ENGLISH = "It is in the main square, next to the museum."
+
+
+def thread(number: int) -> Thread:
+    prompt = [Message(role="user", content="¿Dónde está?")]
+    return Thread(
+        id=f"t{number}",
+        conversation="c",
+        language="es",
+        group=f"g{number}",
+        split="train",
+        prompt=prompt,
+        reference=None,
+    )
+
+
+def pair(number: int, chosen: str, rejected: str, margin: float | None = None, split: Split = "train") -> Pair:
+    sides = [
+        Lineage(answer=f"{number}{name}", generator=name, finish="stop", score=score)
+        for name, score in (("plain", margin), ("other", None if margin is None else 0.0))
+    ]
+    return Pair(
+        id=f"p{number}",
+        thread=f"t{number}",
+        language="es",
+        split=split,
+        rule="r",
+        judge="j",
+        prompt=thread(number).prompt,
+        chosen=[Message(role="assistant", content=chosen)],
+        rejected=[Message(role="assistant", content=rejected)],
+        chosen_from=sides[0],
+        rejected_from=sides[1],
+    )
+
+
+def describe(*pairs: Pair, noise: dict[str, Estimate | None] | None = None) -> RulePairs:
+    counts = RowCounts(total=9, kept=len(pairs), dropped={})
+    threads = [thread(number) for number in range(9)]
+    return diagnostics.describe_pairs(pairs, {"r": counts}, [RULE], threads, {"r": noise or {}})["r"]
+
+
+PAIRS = (
+    pair(0, LONG, SHORT, 1.0),
+    pair(1, LONG, ENGLISH, 3.0),
+    pair(2, SHORT, LONG, 2.0),
+    pair(3, SHORT, "Está en la plaza, señor.", 0.5),  # as many words
+    pair(4, LONG, SHORT, 9.0, split="test"),  # counted, and not looked at
+)
+
+
+def test_lengths_margins_languages_and_likeness_by_hand() -> None:
+    found = describe(*PAIRS)
+    assert (found.judge, found.languages, found.chosen_from, found.rejected_from) == (
+        "j",
+        {"es": 5},
+        {"plain": 5},
+        {"other": 5},
+    )
+    assert {name: split.pairs for name, split in found.splits.items()} == {"train": 4, "test": 1}
+    train = found.train
+    assert train
+    assert (train.words.chosen, train.words.rejected) == ((11 + 11 + 5 + 5) / 4, (5 + 10 + 11 + 5) / 4)
+    assert train.longer_chosen
+    assert (train.longer_chosen.value, train.longer_chosen.n) == (pytest.approx(2 / 3), 3)
+    assert (train.right_language.chosen, train.right_language.rejected) == (1, 0.75)
+    assert train.margin
+    assert train.margin.model_dump() == pytest.approx({"mean": 1.625, "p10": 0.65, "p50": 1.5, "p90": 2.7})
+    assert train.near_copies == 0
+    assert 10 < train.similarity.p10 < train.similarity.p90 < 80
+
+
+def test_near_copies_are_counted() -> None:
+    found = describe(pair(0, LONG, LONG.replace("ciudad", "ciudades")), pair(1, LONG, ENGLISH))
+    assert found.train
+    assert found.train.near_copies == 1
+    assert found.train.margin is None
+
+
+def test_a_rule_without_pairs_in_train_has_no_figures() -> None:
+    assert describe(PAIRS[4]).train is None
+    assert describe().splits == {}
+
+
+def test_label_noise_is_what_people_do_not_agree_with() -> None:
+    agreed = Estimate(value=0.7, low=0.6, high=0.75, n=40, groups=40, kind="share", signature="")
+    noise = describe(*PAIRS, noise={"es": agreed, "it": None}).label_noise
+    assert noise["it"] is None
+    assert noise["es"]
+    assert (noise["es"].value, noise["es"].low, noise["es"].high) == pytest.approx((0.3, 0.25, 0.4))
+
+
+@pytest.mark.parametrize(("limit", "stopped"), [(None, False), (0.67, False), (0.66, True)])
+def test_pairs_that_would_teach_length_stop_the_run(limit: float | None, stopped: bool) -> None:
+    params = Pairs(rules=[RULE], max_cut_rejected=1.0, max_longer_chosen=limit)
+    found = {"r": describe(*PAIRS)}
+    if not stopped:
+        diagnostics.check_limits(found, params)
+        return
+    with pytest.raises(BadInput) as error:
+        diagnostics.check_limits(found, params)
+    assert str(error.value).startswith("pairs.rules: r: in 0.67 [0.")
+    assert str(error.value).endswith(
+        "] of 3 pairs the chosen side is the longer one, over pairs.max_longer_chosen 0.66, so that length would be"
+        " learned; lower pairs.max_length_ratio, or take another rule"
+    )
+
+
+def test_histograms_count_every_pair_of_split_train() -> None:
+    found = diagnostics.render_histograms(PAIRS)
+    for name in ("words", "margin"):
+        lines = found[name].splitlines()
+        assert lines[0] == f"{name},pairs"
+        assert sum(int(line.split(",")[1]) for line in lines[1:]) == 4
+    assert diagnostics.render_histograms([])["margin"] == "margin,pairs\nNaN,0\n"
+
+
+def test_the_report_has_a_row_for_each_rule(tmp_path: Path) -> None:
+    found: dict[str, Any] = {"r": describe(*PAIRS, noise={"es": None}), "none": describe()}
+    write_json(tmp_path / "pairs.json", {name: row.model_dump() for name, row in found.items()})
+    assert diagnostics.read_pairs(tmp_path / "pairs.json") == {"none": found["none"], "r": found["r"]}
+    lines = diagnostics.render_pairs(found).splitlines()
+    assert lines[-2].startswith("| r | `j` | 4 | 9 | 8.0 | 7.8 | 0.667 [0.")
+    assert lines[-2].endswith(" | 0 | 1.62 | es not calibrated |")
+    assert lines[-1].startswith("| none | `j` | 0 | 9 | ")
+    assert len({line.count("|") for line in lines[-4:]}) == 1
