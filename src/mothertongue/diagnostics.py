@@ -27,8 +27,11 @@ COLUMNS = (
     "longer",
     "right language: chosen",
     "rejected",
+    "likeness",
+    "near copies",
+    "margin",
+    "noise",
 )
-COLUMNS += ("likeness", "near copies", "margin", "noise")
 
 
 class SplitCounts(Row):
