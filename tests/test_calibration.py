@@ -333,7 +333,7 @@ def test_a_judge_under_min_agreement_makes_no_pairs() -> None:
     )
     agreed = cards.check_agreement(found, [ASSUMED, RULE], ["es", "it"], 0.54)
     assert agreed["assumed"] == {}
-    assert agreed["best_over_worst"]["es"]["low"] == 0.54
+    assert agreed["best_over_worst"] == {"es": found["rubric"]["es"].raters["judge"]["agreement"], "it": None}
     assert cards.describe_missing(agreed["best_over_worst"]) == "; the judge is not calibrated (it)"
     assert cards.describe_missing(agreed["assumed"]) == ""
 

@@ -18,8 +18,9 @@ import pytest
 from project import FOLDERS, PACKAGE, PLUMBING, ROOT, deps, engines, imports, reached, templates
 from ruamel.yaml import YAML
 
-from mothertongue import params, significance
+from mothertongue import diagnostics, params, significance
 from mothertongue.figures import FIGURES
+from mothertongue.judging import cards
 from mothertongue.training import health
 
 STAGES: dict[str, dict[str, Any]] = {
@@ -125,6 +126,17 @@ def test_a_group_depends_on_its_own_entry_only() -> None:
             named = [name for name in found["params"] if isinstance(name, str)]
             assert f"{section}.${{key}}" in named or (stage, section) == ("merged", "adapter")
             assert section not in named
+
+
+def test_the_plots_that_no_training_makes_have_the_columns_that_are_written() -> None:
+    pipeline = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")
+    plots = {name: plot for each in pipeline["plots"] for name, plot in each.items() if plot["x"] != "step"}
+    written = {f"metrics/curves/pairs/{name}.csv": text for name, text in diagnostics.render_histograms([]).items()}
+    written["metrics/curves/reliability"] = cards.render_reliability({})
+    assert plots.keys() == written.keys()
+    for name, plot in plots.items():
+        columns = written[name].splitlines()[0].split(",")
+        assert {plot["x"], *([plot["y"]] if isinstance(plot["y"], str) else plot["y"])} <= set(columns)
 
 
 def test_dvc_yaml_lists_no_choice_of_a_user() -> None:
