@@ -337,10 +337,10 @@ def clean(chain: toy.Chain) -> Iterator[toy.Workspace]:
     [
         ("trl", {"adapter"}),
         ("peft", {"adapter", "merged"}),
-        ("bitsandbytes", {"generated", "scored", "adapter", "quantized", "metrics"}),
+        ("bitsandbytes", {"generated", "scored", "calibrated", "adapter", "quantized", "metrics"}),
         ("lm-eval", {"metrics"}),
-        ("vllm", {"generated", "scored", "adapter", "metrics"}),
-        ("torch", {"models", "generated", "scored", "adapter", "merged", "quantized", "metrics"}),
+        ("vllm", {"generated", "scored", "calibrated", "adapter", "metrics"}),
+        ("torch", {"models", "generated", "scored", "calibrated", "adapter", "merged", "quantized", "metrics"}),
         ("moto", set()),
     ],
 )
@@ -361,7 +361,7 @@ def test_another_eos_token_makes_all_that_reads_the_model_stale(clean: toy.Works
     path.unlink()  # it may be a link into DVC's cache
     path.write_text(found.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|im_start|>"'), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != found
-    assert _words(_stale(clean)) == {"models", "generated", "scored", "adapter", "merged", "metrics"}
+    assert _words(_stale(clean)) == {"models", "generated", "scored", "calibrated", "adapter", "merged", "metrics"}
 
 
 def test_parameters_reading_and_printing_make_nothing_stale(clean: toy.Workspace) -> None:
@@ -376,10 +376,11 @@ def test_parameters_reading_and_printing_make_nothing_stale(clean: toy.Workspace
         ("training/health.py", {"adapter@sft", "adapter@dpo"}),
         ("merging.py", {"merged@sft", "merged@dpo"}),
         ("quantization.py", {"quantized@nf4"}),
-        ("judging/rubric.py", {"scored@rubric"}),
-        ("judging/scores.py", {"scored@rubric"}),
+        ("judging/rubric.py", {"scored@rubric", "calibrated@rubric"}),
+        ("judging/scores.py", {"scored@rubric", "calibrated@rubric"}),
+        ("judging/calibration.py", {"calibrated@rubric"}),
         ("judging/grades.py", set()),
-        ("prompts/rubric/request/es.txt", {"scored@rubric"}),
+        ("prompts/rubric/request/es.txt", {"scored@rubric", "calibrated@rubric"}),
         ("prompts/grades/request/en.txt", set()),
     ],
 )
@@ -428,14 +429,14 @@ def test_a_new_kind_of_judge_makes_no_other_judge_stale(used: toy.Workspace) -> 
     (package / "judging/new.py").write_text('"""A judge of a new kind."""\n', encoding="utf-8")
     _append(package / "params.py", '\n\nclass NewJudge(Section):\n    """A judge."""\n\n    kind: Literal["new"]\n')
     _edit_params(used, lambda values: values["scored"].update(second=dict(values["scored"]["rubric"])))
-    assert _stale(used) == {"scored@second", "pairs", "report"}  # the last two read the section in whole
+    assert _stale(used) == {"scored@second", "calibrated@second", "pairs", "report"}  # two read the section in whole
 
     before = _misses(used.store)
     assert toy.ran(used.run("dvc", "repro", "scored@second")) == ["scored@second"]
     assert _misses(used.store) == {**before, "scored second": 0}  # the same judge by another name
     verdicts = [(used.root / f"data/scored/{name}.jsonl").read_text(encoding="utf-8") for name in ("rubric", "second")]
     assert len(verdicts[0].splitlines()) == len(verdicts[1].splitlines()) > 0
-    assert _stale(used) == {"pairs", "report"}
+    assert _stale(used) == {"calibrated@second", "pairs", "report"}
 
 
 def test_a_removed_generator_leaves_nothing_and_comes_back_from_the_cache(used: toy.Workspace, tmp_path: Path) -> None:
