@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from mothertongue import console, params, sheets
+from mothertongue.annotations import AnnotatedItem
+from mothertongue.errors import BadInput
 from mothertongue.files import new_file
 from mothertongue.records import Answer, Thread
 from mothertongue.rows import read_rows, write_rows
@@ -14,8 +16,9 @@ from mothertongue.rows import read_rows, write_rows
 def main() -> None:
     """Write a blinded sheet on which people choose between answers, and read it back into data/human.
 
-    `sheet THREADS GENERATED OUT` writes the sheet as OUT.html and OUT.tsv. `read PAGE TABLE OUT` makes of the page and
-    the table that a person saved a file of data/human.
+    `sheet THREADS GENERATED OUT` writes the sheet as OUT.html and OUT.tsv, and OUT.key.jsonl, which has the origins of
+    the answers and is not for who fills it. `read KEY TABLE OUT` makes of the key and the table that a person saved a
+    file of data/human.
     """
 
 
@@ -27,28 +30,43 @@ def main() -> None:
 def sheet(threads: Path, generated: Path, out: Path, items: int) -> None:
     """Write OUT.html, for a browser, and OUT.tsv, for a spreadsheet: two answers of each thread, without their origin.
 
-    THREADS contains the threads, the folder GENERATED an <generator>.jsonl each. Split test is left out.
+    THREADS contains the threads, the folder GENERATED an <generator>.jsonl each. Split test is left out. OUT.key.jsonl
+    is for `read`.
     """
     values = params.load()
+    page, table, key = (out.with_name(f"{out.name}.{suffix}") for suffix in ("html", "tsv", "key.jsonl"))
+    for path in (page, table, key):
+        refuse_existing(path)
     given = [row for name in values.generated for row in read_rows(generated / f"{name}.jsonl", Answer)]
     drawn = sheets.draw_items(read_rows(threads, Thread), given, items, values.seed)
-    for suffix, text in (("html", sheets.render_html(drawn)), ("tsv", sheets.render_tsv(drawn))):
-        with new_file(out.with_name(f"{out.name}.{suffix}")) as file:
-            file.write(text.encode())
-    console.say(f"{out}.html and {out}.tsv: {len(drawn)} items")
+    write_rows(key, drawn)
+    with new_file(table) as file:
+        file.write(sheets.render_tsv(drawn).encode("utf-8-sig"))  # with a mark by which spreadsheets know UTF-8
+    with new_file(page) as file:
+        file.write(sheets.render_html(drawn).encode())
+    console.say(f"{page} and {table}: {len(drawn)} items")
 
 
 @main.command()
-@click.argument("page", type=click.Path(path_type=Path))
+@click.argument("key", type=click.Path(path_type=Path))
 @click.argument("table", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--annotator", required=True, help="A name or a sign; the same person has one name in all files.")
-def read(page: Path, table: Path, out: Path, annotator: str) -> None:
-    """Write OUT, a file of data/human, from a sheet's PAGE (HTML) and the TABLE (TSV) that a person saved."""
-    asked = sheets.read_html(page)
-    rows = sheets.read_choices(table, asked, annotator)
+def read(key: Path, table: Path, out: Path, annotator: str) -> None:
+    """Write OUT, a file of data/human, from a sheet's KEY and the TABLE (TSV) that a person saved."""
+    refuse_existing(out)
+    if not annotator.strip():
+        raise BadInput("--annotator is empty; give a name or a sign")
+    asked = read_rows(key, AnnotatedItem)
+    rows = sheets.read_choices(table, asked, annotator.strip())
     write_rows(out, rows)
     console.say(f"{out}: {len(rows)} of {len(asked)} items")
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises BadInput: people's work is not written over."""
+    if path.exists():
+        raise BadInput(f"{path}: is there already; take another name, or delete it")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Each judge against people."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -29,8 +30,9 @@ def main(name: str, human: Path, folder: Path, out: Path, curve: Path) -> None:
     if items:
         model = sampling.Model(folder, entry.engine, Store())
         verdicts = judging.judge_answers(*calibration.build_threads(items), name, entry, model)
-        signature = accuracy.build_signature(sorted({item.language for item in items}), name, entry, model)
-        found = calibration.build_cards(items, verdicts, values.seed, signature)
+        own = {each for each, generator in values.generated.items() if generator.model == entry.model}
+        sign = partial(accuracy.build_signature, name=name, params=entry, model=model)
+        found = calibration.build_cards(items, verdicts, own, values.seed, sign)
     with new_file(curve) as file:
         file.write(cards.render_reliability(found).encode())
     write_json(out, {code: card.model_dump() for code, card in found.items()})

@@ -37,8 +37,8 @@ def main(threads: Path, generated: Path, scored: Path, calibrated: Path, out: Pa
     rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs)
     about = diagnostics.describe_pairs(rows, counts, values.pairs.rules, asked, agreed)
     diagnostics.check_limits(about, values.pairs)
-    for name, text in diagnostics.render_histograms(rows).items():
-        with new_file(curves / f"{name}.csv") as file:
+    for name, text in diagnostics.render_histograms(rows, values.pairs.rules).items():
+        with new_file(curves / name) as file:
             file.write(text.encode())
     write_rows(out, rows)
     write_json(report, {name: row.model_dump() for name, row in about.items()})

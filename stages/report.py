@@ -42,6 +42,7 @@ def main(
     found, answers = comparison.compare(measured, asked, values.metrics, values.languages, values.seed)
     write_json(summary, report.summarize(found))
     judges = {name: report.read_judge_accuracy(scored / f"{name}.json") for name in values.scored}
+    compared = {name: report.read_comparisons(scored / f"{name}.json") for name in values.scored}
     now = {name: {figure: each.value for figure, each in rows.items()} for name, rows in found[0].values.items()}
     people = {name: cards.read_cards(calibrated / f"{name}.json") for name in values.scored}
     made = diagnostics.read_pairs(pairs)
@@ -52,7 +53,11 @@ def main(
     spread = history.seed_range(tried, own_seeds, now, found[0].subject)
     page = report.render_report(found, answers, asked, values.metrics, notes, spread)
     with new_file(table) as file:
-        tables = report.render_judge_accuracy(judges), cards.render_cards(people), diagnostics.render_pairs(made)
+        tables = (
+            report.render_judge_accuracy(judges, compared),
+            cards.render_cards(people),
+            diagnostics.render_pairs(made),
+        )
         file.write("\n".join((page, *tables)).encode())
     console.say(f"{table}: {len(found[0].values)} columns, {sum(len(each.differences) for each in found)} differences")
 

@@ -36,7 +36,8 @@ def main(name: str, threads: Path, generated: Path, folder: Path, out: Path, rep
     sign = partial(accuracy.build_signature, name=name, params=entry, model=model)
     found = accuracy.summarize_accuracy(asked, given, verdicts, sign)
     write_rows(out, verdicts)
-    write_json(report, {"verdicts": counts.model_dump(), **found})
+    compared = accuracy.count_comparisons(verdicts)
+    write_json(report, {"verdicts": counts.model_dump(), "comparisons": compared, **found})
     console.say(f"{out}: scores {counts}")
 
 

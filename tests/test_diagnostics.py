@@ -8,6 +8,7 @@ import pytest
 from mothertongue import diagnostics
 from mothertongue.diagnostics import RulePairs
 from mothertongue.errors import BadInput
+from mothertongue.judging.cards import Card
 from mothertongue.measurements import Estimate
 from mothertongue.params import Pairs, Rule
 from mothertongue.records import Lineage, Message, Pair, RowCounts, Split, Thread
@@ -51,10 +52,10 @@ def pair(number: int, chosen: str, rejected: str, margin: float | None = None, s
     )
 
 
-def describe(*pairs: Pair, noise: dict[str, Estimate | None] | None = None) -> RulePairs:
+def describe(*pairs: Pair, people: dict[str, Card | None] | None = None) -> RulePairs:
     counts = RowCounts(total=9, kept=len(pairs), dropped={})
     threads = [thread(number) for number in range(9)]
-    return diagnostics.describe_pairs(pairs, {"r": counts}, [RULE], threads, {"r": noise or {}})["r"]
+    return diagnostics.describe_pairs(pairs, {"r": counts}, [RULE], threads, {"r": people or {}})["r"]
 
 
 PAIRS = (
@@ -101,7 +102,19 @@ def test_a_rule_without_pairs_in_train_has_no_figures() -> None:
 
 def test_label_noise_is_what_people_do_not_agree_with() -> None:
     agreed = Estimate(value=0.7, low=0.6, high=0.75, n=40, groups=40, kind="share", signature="")
-    noise = describe(*PAIRS, noise={"es": agreed, "it": None}).label_noise
+    raters = {"judge": {"agreement": agreed.model_copy(update={"value": 0.6}), "agreement_decided": agreed}}
+    card = Card(
+        items=40,
+        answers=80,
+        unscored=0,
+        pairs=40,
+        no_majority=0,
+        undecided=0,
+        raters=raters,
+        people={"people": {}},
+        reliability=[],
+    )
+    noise = describe(*PAIRS, people={"es": card, "it": None}).label_noise
     assert noise["it"] is None
     assert noise["es"]
     assert (noise["es"].value, noise["es"].low, noise["es"].high) == pytest.approx((0.3, 0.25, 0.4))
@@ -124,20 +137,21 @@ def test_pairs_that_would_teach_length_stop_the_run(limit: float | None, stopped
 
 
 def test_histograms_count_every_pair_of_split_train() -> None:
-    found = diagnostics.render_histograms(PAIRS)
+    found = diagnostics.render_histograms(PAIRS, [RULE])
     for name in ("words", "margin"):
-        lines = found[name].splitlines()
+        lines = found[f"{name}/r.csv"].splitlines()
         assert lines[0] == f"{name},pairs"
         assert sum(int(line.split(",")[1]) for line in lines[1:]) == 4
-    assert diagnostics.render_histograms([])["margin"] == "margin,pairs\nNaN,0\n"
+    assert diagnostics.render_histograms([], [RULE])["margin/r.csv"] == "margin,pairs\nNaN,0\n"
+    assert diagnostics.render_histogram([1 / 3, 1 - 2 / 3, 0.1 + 0.2 + 1 / 30], "margin").count("\n") == 21
 
 
 def test_the_report_has_a_row_for_each_rule(tmp_path: Path) -> None:
-    found: dict[str, Any] = {"r": describe(*PAIRS, noise={"es": None}), "none": describe()}
+    found: dict[str, Any] = {"r": describe(*PAIRS, people={"es": None}), "none": describe()}
     write_json(tmp_path / "pairs.json", {name: row.model_dump() for name, row in found.items()})
     assert diagnostics.read_pairs(tmp_path / "pairs.json") == {"none": found["none"], "r": found["r"]}
     lines = diagnostics.render_pairs(found).splitlines()
-    assert lines[-2].startswith("| r | `j` | 4 | 9 | 8.0 | 7.8 | 0.667 [0.")
+    assert lines[-2].startswith("| r | `j` | 4 | 8.0 | 7.8 | 0.667 [0.")
     assert lines[-2].endswith(" | 0 | 1.62 | es not calibrated |")
-    assert lines[-1].startswith("| none | `j` | 0 | 9 | ")
+    assert lines[-1].startswith("| none | `j` | 0 | ")
     assert len({line.count("|") for line in lines[-4:]}) == 1

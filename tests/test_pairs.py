@@ -329,6 +329,14 @@ def test_variants_of_a_comparison_learn_from_the_same_threads() -> None:
     assert {pair.rule for pair in found} == set(names)  # drawn, so each has some
     assert sum(count.dropped["per_thread"] for count in counts.values()) == 32
     assert make(equal_threads=True, per_thread=2)[0] != found
+    held_out = [each.model_copy(update={"split": "validation"}) for each in threads]
+    found, _ = pairs.make_pairs(
+        held_out,
+        answers,
+        scores,
+        Pairs(rules=rules, max_cut_rejected=1.0, equal_threads=True, learned=[names[0]], per_thread=1),
+    )
+    assert len(found) == 20 + 20 + 16  # every variant is measured on the same held-out pairs
     assert len(make(per_thread=2)[0]) == 20 * 2
 
 

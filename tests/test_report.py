@@ -408,13 +408,23 @@ def test_the_accuracy_of_judges(tmp_path: Path) -> None:
                 "guided": {"samples": 4, "unscored": 4, "figures": {}}}  # fmt: skip
     path.write_text(json.dumps({"verdicts": {}, "accuracy": accuracy}), encoding="utf-8")
     *_, head, rule, guided, plain = report.render_judge_accuracy(
-        {"rubric": report.read_judge_accuracy(path)}
+        {"rubric": report.read_judge_accuracy(path)}, {"rubric": report.read_comparisons(path)}
     ).splitlines()
     assert head.count("|") == rule.count("|") == guided.count("|") == plain.count("|") == 10
     assert guided == "| `rubric` | `guided` | 0 |  |  |  |  |  | 4 |"
     assert plain == (
         "| `rubric` | `plain` | 9 | 2.50 [2.25, 2.75] | 2.25 [2.00, 2.50] | 0.700 [0.450, 0.950] | 0.400 [0.150, 0.650]"
         " | 0.600 [0.350, 0.850] | 1 |"
+    )
+
+
+def test_the_flips_of_a_judge_that_compares(tmp_path: Path) -> None:
+    path = tmp_path / "second.json"
+    path.write_text(json.dumps({"comparisons": {"compared": 40, "flips": 12}}), encoding="utf-8")
+    page = report.render_judge_accuracy({"second": {}}, {"second": report.read_comparisons(path)})
+    assert page.endswith(
+        "\n\n`second` compared 40 pairs of answers in both orders; in 12 (30%) it said another thing in each, which is"
+        " a tie.\n"
     )
 
 
@@ -428,7 +438,7 @@ def test_the_accuracy_of_a_judge_in_two_languages(tmp_path: Path) -> None:
     path.write_text(json.dumps({"verdicts": {}, "accuracy": all_together, "languages": parts}), encoding="utf-8")
     found = report.read_judge_accuracy(path)
     assert {code: row["plain"].samples for code, row in found.items()} == {"": 30, "es": 20, "it": 10}
-    *_, rule, first, second, third = report.render_judge_accuracy({"rubric": found}).splitlines()
+    *_, rule, first, second, third = report.render_judge_accuracy({"rubric": found}, {}).splitlines()
     assert rule.startswith("|---")
     start, end = "2.50 [2.25, 2.75] | 2.25 [2.00, 2.50]", "0.400 [0.150, 0.650] | 0.600 [0.350, 0.850] | 0 |"
     assert [first, second, third] == [

@@ -1,6 +1,7 @@
 """Sheets that people fill: what is on them, in a browser and in a table, and what is read back."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from mothertongue import annotations, sheets
 from mothertongue.annotations import AnnotatedItem
@@ -75,25 +76,28 @@ def test_a_sheet_does_not_say_who_wrote_an_answer() -> None:
 
 @pytest.fixture
 def sheet(workplace: Path) -> list[AnnotatedItem]:
-    """A sheet written by the command, in the folder of the test."""
+    """A sheet written by the command, in the folder of the test, in the order of its page."""
     write_rows(workplace / "data/threads.jsonl", THREADS)
     write_rows(workplace / "data/generated/plain.jsonl", ANSWERS)
     write_rows(workplace / "data/generated/other.jsonl", [])
-    result = CliRunner().invoke(
-        annotate.main, ["sheet", "data/threads.jsonl", "data/generated", "sheet", "--items", "4"]
-    )
+    result = write_sheet()
     assert (result.exit_code, result.output) == (0, "sheet.html and sheet.tsv: 4 items\n")
-    return sheets.read_html(Path("sheet.html"))
+    (shown,) = re.findall('id="items">(.*?)</script>', Path("sheet.html").read_text(encoding="utf-8"))
+    key = {item.id: item for item in read_rows(Path("sheet.key.jsonl"), AnnotatedItem)}
+    return [key[row["id"]] for row in json.loads(shown)]
+
+
+def write_sheet() -> Result:
+    return CliRunner().invoke(annotate.main, ["sheet", "data/threads.jsonl", "data/generated", "sheet", "--items", "4"])
 
 
 def read_back(table: str, annotator: str = "ana") -> str:
-    arguments = ["read", "sheet.html", table, f"data/human/{annotator}.jsonl", "--annotator", annotator]
+    arguments = ["read", "sheet.key.jsonl", table, f"data/human/{annotator}.jsonl", "--annotator", annotator]
     return CliRunner().invoke(annotate.main, arguments).output
 
 
 def test_a_table_is_filled_and_read_back(sheet: list[AnnotatedItem]) -> None:
-    lines = Path("sheet.tsv").read_text(encoding="utf-8")
-    assert NASTY.replace("\t", " ") not in lines
+    assert Path("sheet.tsv").read_bytes().startswith(b"\xef\xbb\xbfid\t")
     filled = "id\tpreferred\n" + "".join(
         f"{item.id}\t{choice}\n" for item, choice in zip(sheet, ("1", "", "0", "2"), strict=True)
     )
@@ -109,6 +113,7 @@ def test_a_table_is_filled_and_read_back(sheet: list[AnnotatedItem]) -> None:
             ("ben", preferred),
         ]
         assert (item.prompt, item.answers) == (sheet[place].prompt, sheet[place].answers)
+        assert sorted(item.origins or ()) == ["plain", "reference"]
 
 
 def test_the_table_of_the_sheet_itself_is_read_with_nothing_chosen(sheet: list[AnnotatedItem]) -> None:
@@ -137,11 +142,18 @@ def test_a_table_that_is_wrong(sheet: list[AnnotatedItem], table: str, what: str
     assert str(error.value) == what.replace("ID", sheet[0].id)
 
 
-def test_a_page_that_is_no_sheet(tmp_path: Path) -> None:
-    for text in ("<html></html>", '<script type="application/json" id="items">[</script>'):
-        (tmp_path / "page.html").write_text(text, encoding="utf-8")
-        with pytest.raises(BadInput, match=r"no sheet of stages\.annotate; take the HTML file that it wrote"):
-            sheets.read_html(tmp_path / "page.html")
+def test_nobodys_work_is_written_over(sheet: list[AnnotatedItem]) -> None:
+    again = write_sheet()
+    assert (again.exit_code, again.stderr) == (
+        1,
+        "Error: sheet.html: is there already; take another name, or delete it\n",
+    )
+    Path("filled.tsv").write_text(f"id\tpreferred\n{sheet[0].id}\t1\n", encoding="utf-8")
+    assert read_back("filled.tsv") == "data/human/ana.jsonl: 1 of 4 items\n"
+    before = Path("data/human/ana.jsonl").read_bytes()
+    assert read_back("filled.tsv") == "Error: data/human/ana.jsonl: is there already; take another name, or delete it\n"
+    assert Path("data/human/ana.jsonl").read_bytes() == before
+    assert read_back("filled.tsv", " ") == "Error: --annotator is empty; give a name or a sign\n"
 
 
 class Browser:

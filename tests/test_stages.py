@@ -537,7 +537,7 @@ def test_a_judge_against_people(asked: list[str]) -> None:
     Path("params.yaml").write_text(PARAMS.replace("min_agreement: 0.5", "min_agreement: 0.55"), encoding="utf-8")
     before = sorted(path for path in Path().rglob("*pairs*"))
     assert refused(pairs.main, *PAIRS) == (
-        "Error: pairs.rules: reference_over_plain: judge second agrees with people on 0.50 [0.50, 0.50] of 12 pairs"
+        "Error: pairs.rules: reference_over_plain: judge second agrees with people on 0.50 [0.25, 0.75] of 12 pairs"
         " (es), and the lower bound is under calibrated.min_agreement 0.55; take another judge, or have more answers"
         " annotated"
     )
@@ -611,7 +611,7 @@ def test_pairs(judged: list[Thread]) -> None:
     splits = counts.pop("splits")
     assert counts["threads"] == {"dropped": dropped, "kept": 4, "total": 5}
     assert (counts["languages"], counts["label_noise"], counts["judge"]) == ({"es": 4}, {"es": None}, "second")
-    assert Path("metrics/curves/pairs/words.csv").read_text().startswith("words,pairs\n")
+    assert Path("metrics/curves/pairs/words/reference_over_plain.csv").read_text().startswith("words,pairs\n")
     assert Counter({split: of["pairs"] for split, of in splits.items()}) == Counter(row.split for row in judged[1:])
     assert {(of["cut_rejected"], of["share"]) for of in splits.values()} == {(0, 0)}
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from mothertongue import languages
 from mothertongue.errors import BadInput
-from mothertongue.records import Message
+from mothertongue.records import Message, row_id
 from mothertongue.rows import NonBlank, Row, read_rows
 
 
@@ -36,6 +36,12 @@ class AnnotatedItem(Row):
     prompt: Annotated[list[Message], Field(min_length=1)]
     answers: Annotated[list[str], Field(min_length=1)]
     annotations: list[Annotation]  # empty on a sheet that nobody has filled
+    origins: list[str] | None = None  # of each answer: a generator, or reference; where it is known
+
+    @property
+    def group(self) -> str:
+        """The same for items whose conversations open alike: they are not independent."""
+        return row_id(self.language, self.prompt[0].content)
 
     @model_validator(mode="after")
     def _check(self) -> "AnnotatedItem":
@@ -47,6 +53,9 @@ class AnnotatedItem(Row):
                 raise PydanticCustomError("annotation", what)
         if len({each.annotator for each in self.annotations}) < len(self.annotations):
             raise PydanticCustomError("annotation", "an annotator is there twice")
+        if self.origins is not None and len(self.origins) != len(self.answers):
+            what = f"there are {len(self.origins)} origins of {len(self.answers)} answers"
+            raise PydanticCustomError("origins", what)
         if self.prompt[-1].role != "user":
             raise PydanticCustomError("prompt", "the prompt should end with a turn of the user")
         return self
@@ -55,10 +64,14 @@ class AnnotatedItem(Row):
 def read_items(folder: Path) -> list[AnnotatedItem]:
     """All items of the JSONL files in a folder, sorted by id; those of several people are put together.
 
-    Raises BadInput for an item that is wrong, that nobody has judged, or that is another one elsewhere.
+    Raises BadInput for an item that is wrong, that nobody has judged, or that is another one elsewhere, and for a file
+    that is no JSONL.
     """
     found: dict[str, AnnotatedItem] = {}
-    for path in sorted(path for path in folder.glob("*.jsonl") if not path.name.startswith(".")):
+    files = [path for path in folder.iterdir() if path.name[0] != "." and path.name[-1] != "~"]
+    for path in sorted(path for path in files if path.name != "README.md"):
+        if path.suffix != ".jsonl":
+            raise BadInput(f"{path}: no .jsonl file; read a table in with stages.annotate, or take the file away")
         for item in read_rows(path, AnnotatedItem):
             where = f"{path}: item {item.id!r}"
             if item.language not in languages.NAMES:

@@ -9,6 +9,7 @@ import numpy as np
 from mothertongue import languages, overlap, significance
 from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
+from mothertongue.judging.cards import Card
 from mothertongue.measurements import Estimate, SampleScore
 from mothertongue.params import Pairs, Rule
 from mothertongue.records import Pair, RowCounts, Thread
@@ -21,7 +22,6 @@ COLUMNS = (
     "rule",
     "judge",
     "pairs",
-    "threads",
     "words: chosen",
     "rejected",
     "longer",
@@ -79,8 +79,9 @@ class RulePairs(Row):
     chosen_from: dict[str, int]  # pairs by generator
     rejected_from: dict[str, int]
     train: TrainingPairs | None  # None where there is no such pair
-    # Share of pairs whose sides people are expected to exchange, by language: 1 - the judge's agreement with them. None
-    # where people have judged nothing; empty for a rule by assumption.
+    # By language, of two answers that neither the judge nor people call equal, how often people prefer the other one: a
+    # share of this rule's pairs as far as these are like the answers that people have judged. None where people have
+    # judged nothing; empty for a rule by assumption.
     label_noise: dict[str, Estimate | None]
 
 
@@ -89,9 +90,9 @@ def describe_pairs(
     counts: Mapping[str, RowCounts],
     rules: Sequence[Rule],
     threads: Sequence[Thread],
-    agreed: Mapping[str, Mapping[str, Estimate | None]],
+    agreed: Mapping[str, Mapping[str, Card | None]],
 ) -> dict[str, RulePairs]:
-    """All of it by rule. `agreed` is the agreement of a rule's judge with people, by language."""
+    """All of it by rule. `agreed` are the cards of a rule's judge, by language."""
     groups = {thread.id: thread.group for thread in threads}
     found = {}
     for rule in rules:
@@ -105,7 +106,7 @@ def describe_pairs(
             chosen_from=_count(pair.chosen_from.generator for pair in made),
             rejected_from=_count(pair.rejected_from.generator for pair in made),
             train=describe_train(train, groups) if train else None,
-            label_noise={code: _reverse(row) for code, row in agreed[rule.name].items()},
+            label_noise={code: _find_noise(card) for code, card in agreed[rule.name].items()},
         )
     return found
 
@@ -120,7 +121,8 @@ def _count_cut(pairs: Sequence[Pair], split: str) -> SplitCounts:
     return SplitCounts(pairs=len(rows), cut_rejected=cut, share=cut / len(rows))
 
 
-def _reverse(share: Estimate | None) -> Estimate | None:
+def _find_noise(card: Card | None) -> Estimate | None:
+    share = card.raters["judge"].get("agreement_decided") if card else None
     if share is None:
         return None
     return share.model_copy(update={"value": 1 - share.value, "low": 1 - share.high, "high": 1 - share.low})
@@ -175,21 +177,25 @@ def render_histogram(values: Sequence[float], name: str) -> str:
     """CSV for `dvc plots`: the middle of each of BINS bins, and the number of values in it."""
     lines = [f"{name},pairs"]
     if values:
-        counts, edges = np.histogram(values, bins=BINS)
+        counts, edges = np.histogram(np.round(values, 9), bins=BINS)  # equal values may differ in their last bits
         middles = (edges[:-1] + edges[1:]) / 2
         lines += [f"{middle:.6g},{count}" for middle, count in zip(middles, counts, strict=True)]
     return "\n".join(lines if values else [*lines, "NaN,0"]) + "\n"
 
 
-def render_histograms(pairs: Sequence[Pair]) -> dict[str, str]:
-    """CSV files by name, of pairs of split train: how many more words the chosen side has, and the judge's margin."""
-    rows = [pair for pair in pairs if pair.split == "train"]
-    words = [[len(languages.split_words(text)) for text, _ in pair.sides] for pair in rows]
-    margins = [margin for pair in rows if (margin := find_margin(pair)) is not None]
-    return {
-        "words": render_histogram([float(chosen - rejected) for chosen, rejected in words], "words"),
-        "margin": render_histogram(margins, "margin"),
-    }
+def render_histograms(pairs: Sequence[Pair], rules: Sequence[Rule]) -> dict[str, str]:
+    """CSV files by path, words/<rule>.csv and margin/<rule>.csv, of pairs of split train.
+
+    How many more words the chosen side has, and by how much the judge scores it over the other.
+    """
+    found = {}
+    for rule in rules:
+        rows = [pair for pair in pairs if pair.split == "train" and pair.rule == rule.name]
+        words = [[len(languages.split_words(text)) for text, _ in pair.sides] for pair in rows]
+        margins = [margin for pair in rows if (margin := find_margin(pair)) is not None]
+        found[f"words/{rule.name}.csv"] = render_histogram([float(one - other) for one, other in words], "words")
+        found[f"margin/{rule.name}.csv"] = render_histogram(margins, "margin")
+    return found
 
 
 def find_margin(pair: Pair) -> float | None:
@@ -213,16 +219,14 @@ def render_pairs(found: Mapping[str, RulePairs]) -> str:
     """Markdown: a row for each rule."""
     lines = [
         "Pairs of split train. `longer`: share of pairs of different length whose chosen side has more words; far from",
-        "0.5, DPO learns length. `noise`: share of pairs that people are expected to turn round, from the judge's",
-        "agreement with them. `likeness`: chrF++ of the rejected side to the chosen one.",
+        "0.5, DPO learns length. `noise`: how often people prefer the other one of two answers that the judge ranks,",
+        "where they have judged any. `likeness`: chrF++ of the rejected side to the chosen one.",
         "",
         f"| {' | '.join(COLUMNS)} |",
-        "|---|---|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|---|",
+        "|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|---|",
     ]
     for name, rule in found.items():
-        head = (
-            f"| {name} | `{rule.judge}` | {rule.splits['train'].pairs if rule.train else 0} | {rule.threads.total} | "
-        )
+        head = f"| {name} | `{rule.judge}` | {rule.splits['train'].pairs if rule.train else 0} | "
         noise = ", ".join(
             f"{code} {_share(row)}" if row else f"{code} not calibrated" for code, row in rule.label_noise.items()
         )

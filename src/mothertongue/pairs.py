@@ -54,8 +54,9 @@ def make_pairs(
 ) -> tuple[list[Pair], dict[str, RowCounts]]:
     """At most one pair per thread and rule, and for each rule the number of threads dropped by each reason.
 
-    Two experiments that differ in `learned` alone have pairs of the same threads where `equal_threads` is true, and as
-    many of them with `per_thread` 1: what is compared is then the rules, and not how much is learned.
+    Two experiments that differ in `learned` alone learn from the same threads where `equal_threads` is true, and from
+    as many pairs with `per_thread` 1: what is compared is then the rules, and not how much is learned. These three
+    count for split train only, so that both are measured on the same held-out pairs, those of all rules.
     Only verdicts with a score count: an answer that a judge could not score is never a side of a pair that it ranks.
     Raises BadInput for an answer or a verdict that joins nothing or is a duplicate, and where more of a rule's rejected
     sides were cut than `max_cut_rejected`: training on those would teach that long answers are bad.
@@ -103,7 +104,8 @@ def _find_excess(chosen: Candidate, rejected: Candidate, params: Pairs) -> str |
 
 
 def _select_unwanted(made: Mapping[str, Mapping[str, Pair]], params: Pairs) -> Iterator[tuple[str, str, str]]:
-    """(rule, thread, reason) of each pair that is not written although its rule made it."""
+    """(rule, thread, reason) of each pair of split train that is not written although its rule made it."""
+    made = {name: {k: pair for k, pair in found.items() if pair.split == "train"} for name, found in made.items()}
     common = set.intersection(*(set(found) for found in made.values()))
     kept: dict[str, list[tuple[str, str]]] = defaultdict(list)  # by thread: (id of a pair, its rule)
     for name, found in made.items():

@@ -287,7 +287,8 @@ class Pairs(Section):
     # Share of a rule's pairs in split train whose chosen side has more words, above which no pairs are written; chance
     # is 0.5, and DPO learns length from pairs.
     max_longer_chosen: Share | None = None
-    equal_threads: bool = False  # only threads of which every rule makes a pair, so that rules can be compared
+    # To compare rules; for split train only:
+    equal_threads: bool = False  # only threads of which every rule makes a pair
     learned: list[Name] | None = None  # the rules whose pairs are written; None for all
     per_thread: Annotated[int, Field(ge=1)] | None = None  # pairs of a thread that are written; drawn by their ids
 

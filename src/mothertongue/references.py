@@ -265,7 +265,10 @@ def _rounds(params: Params) -> Iterator[Problem]:
     elif params.scored[rounds.judge].model != start:
         yield ("rounds", "judge"), f"in rounds the model judges itself; take a judge with model {start}"
     elif not any(
-        rule.judge == rounds.judge and "reference" not in (rule.chosen, rule.rejected) for rule in params.pairs.rules
+        rule.judge == rounds.judge
+        and "reference" not in (rule.chosen, rule.rejected)
+        and (params.pairs.learned is None or rule.name in params.pairs.learned)
+        for rule in params.pairs.rules
     ):
         what = f"no rule of pairs ranks answers by {rounds.judge} alone, so nothing is learned from it; add one"
         yield ("rounds", "judge"), what

@@ -217,8 +217,13 @@ def _sample_table(found: Comparison, answers: Mapping[str, Mapping[str, str]], h
     return lines
 
 
-def render_judge_accuracy(found: Mapping[str, Mapping[str, Mapping[str, JudgeAccuracy]]]) -> str:
-    """Markdown: how often each judge prefers the expert's answer, a row per generator, by judge and language."""
+def render_judge_accuracy(
+    found: Mapping[str, Mapping[str, Mapping[str, JudgeAccuracy]]], compared: Mapping[str, Mapping[str, int]]
+) -> str:
+    """Markdown: how often each judge prefers the expert's answer, a row per generator, by judge and language.
+
+    After it a line for each judge that compares answers, from its numbers of comparisons and of flips.
+    """
     lines = [
         "How often each judge scores the expert's answer over a sample of the same thread (ties half; 0.5 is chance),",
         "beside two judges that cost nothing: the longer answer is better; the one in the language is. A value under",
@@ -235,7 +240,19 @@ def render_judge_accuracy(found: Mapping[str, Mapping[str, Mapping[str, JudgeAcc
                 which = f"`{judge}` ({code})" if code else f"`{judge}`"
                 head = f"| {which} | `{generator}` | {row.samples - row.unscored} | "
                 lines.append(f"{head}{' | '.join(cells)} | {row.unscored} |")
+    lines += [
+        f"\n`{judge}` compared {row['compared']} pairs of answers in both orders; in {row['flips']}"
+        f" ({row['flips'] / row['compared']:.0%}) it said another thing in each, which is a tie."
+        for judge, row in sorted(compared.items())
+        if row["compared"]
+    ]
     return "\n".join(lines) + "\n"
+
+
+def read_comparisons(path: Path) -> dict[str, int]:
+    """How many pairs of answers a judge compared, and how many of them it flipped, as its scored stage wrote it."""
+    found: dict[str, int] = read_json_object(path, REMEDY).get("comparisons", {"compared": 0, "flips": 0})
+    return found
 
 
 def read_judge_accuracy(path: Path) -> dict[str, dict[str, JudgeAccuracy]]:

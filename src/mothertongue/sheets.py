@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from mothertongue.annotations import AnnotatedItem, Annotation
 from mothertongue.errors import BadInput
 from mothertongue.records import Answer, Thread, reference_answer, row_id, unit_hash
-from mothertongue.rows import parse, read_lines
+from mothertongue.rows import read_lines
 
 CHOICES = {"1": 1, "2": 2, "0": 0}
 
@@ -20,7 +19,7 @@ def draw_items(threads: Iterable[Thread], answers: Iterable[Answer], count: int,
     """`count` random threads with two different answers each, in random order; fewer where there are not so many.
 
     The expert's answer is one of those to draw from. Threads of split test are left out, because judges are chosen by
-    what people say. Nothing in an item names who wrote an answer.
+    what people say. Only `origins` say who wrote an answer.
     """
     by_thread: dict[str, list[Answer]] = {}
     for answer in answers:
@@ -31,23 +30,25 @@ def draw_items(threads: Iterable[Thread], answers: Iterable[Answer], count: int,
             continue
         given = [*by_thread[thread.id], *([reference_answer(thread)] if thread.reference is not None else [])]
         ordered = sorted(given, key=lambda answer: unit_hash(f"{seed} {answer.id}"))
-        texts = list({" ".join(answer.text.split()): answer.text for answer in reversed(ordered)}.values())[-2:]
-        if len(texts) == 2:
+        different = list({" ".join(answer.text.split()): answer for answer in reversed(ordered)}.values())[-2:]
+        if len(different) == 2:
+            texts = [answer.text for answer in different]
             found.append(
                 AnnotatedItem(
-                    id=row_id(thread.id, *texts),
+                    id=f"i{row_id(thread.id, *texts)}",  # a spreadsheet would take digits alone for a number
                     language=thread.language,
                     prompt=thread.prompt,
                     answers=texts,
                     annotations=[],
+                    origins=[answer.generator for answer in different],
                 )
             )
     return sorted(found, key=lambda item: unit_hash(f"{seed} {item.id}"))[:count]
 
 
 def render_html(items: Sequence[AnnotatedItem]) -> str:
-    """One page that works offline, with the items in it."""
-    rows = json.dumps([item.model_dump(exclude={"annotations"}) for item in items], ensure_ascii=False)
+    """One page that works offline, with the items in it but not their origins."""
+    rows = json.dumps([item.model_dump(include={"id", "prompt", "answers"}) for item in items], ensure_ascii=False)
     # No text can end the element that it is in, nor begin a comment there.
     safe = rows.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return files("mothertongue").joinpath("sheet.html").read_text(encoding="utf-8").replace("ITEMS", safe, 1)
@@ -69,26 +70,15 @@ def _as_text(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t")) else cell
 
 
-def read_html(path: Path) -> list[AnnotatedItem]:
-    """The items of a sheet. Raises BadInput where the file is none."""
-    page = "\n".join(line for _, line in read_lines(path))
-    found = re.search('<script type="application/json" id="items">(.*?)</script>', page, re.DOTALL)
-    try:
-        rows = json.loads(found[1]) if found else None
-    except ValueError:
-        rows = None
-    if not isinstance(rows, list):
-        raise BadInput(f"{path}: no sheet of stages.annotate; take the HTML file that it wrote")
-    return [parse(AnnotatedItem, row | {"annotations": []}, f"{path}: item {n}") for n, row in enumerate(rows, start=1)]
-
-
 def read_choices(path: Path, items: Sequence[AnnotatedItem], annotator: str) -> list[AnnotatedItem]:
     """The items for which a table has a choice, annotated. Raises BadInput on a row that is wrong."""
+    csv.field_size_limit(2**31 - 1)
     text = "\n".join(line for _, line in read_lines(path)) + "\n"
     reader = csv.DictReader(io.StringIO(text, newline=""), dialect="excel-tab")
     if not {"id", "preferred"} <= set(reader.fieldnames or ()):
         raise BadInput(f"{path}:1: no columns id and preferred, separated by tabs; save the sheet's table as TSV")
-    by_id, chosen = {item.id: item for item in items}, {}
+    by_id = {item.id: item for item in items}
+    chosen: dict[str, str] = {}
     for row in reader:
         where, identity = f"{path}:{reader.line_num}", row["id"]
         if identity not in by_id:

@@ -20,6 +20,17 @@ def count_outcomes(verdicts: Sequence[Verdict]) -> RowCounts:
     return RowCounts(total=len(verdicts), kept=outcomes["score"], dropped=dropped)
 
 
+def count_comparisons(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """How many times two answers were compared, and in how many the two orders had different outcomes, which is a tie.
+
+    Both 0 for a judge that compares nothing.
+    """
+    return {
+        "compared": sum(verdict.compared for verdict in verdicts) // 2,
+        "flips": sum(verdict.flips for verdict in verdicts) // 2,
+    }
+
+
 def summarize_accuracy(
     threads: Sequence[Thread],
     answers: Sequence[Answer],

@@ -21,13 +21,17 @@ PairKey = tuple[str, int, int]  # item, first answer, second answer
 Preferences = Mapping[PairKey, int]  # 1 where the first answer is preferred, -1 where the second is, 0 for neither
 
 RESAMPLES = 2000  # of the bootstrap
+FEWEST = 10  # groups: with fewer, a bootstrap's interval is not one
+# Two made-up pairs, on one of which the raters agree, as Bonett & Price 2012 add for shares: without them, an interval
+# of kappa has no width where all is agreed on.
+PSEUDO = ((1.0, 1.0), (1.0, -1.0))
 Numbers = NDArray[np.float64]
 
 
 class Judged(NamedTuple):
-    """One pair or one answer with what two raters say of it. `item` is the group of what depends on each other."""
+    """One pair or one answer with what two raters say of it. `group` is of items that depend on each other."""
 
-    item: str
+    group: str
     ours: float
     theirs: float
 
@@ -55,41 +59,36 @@ def find_majority(people: Iterable[Preferences]) -> dict[PairKey, int | None]:
     return found
 
 
-def join_preferences(ours: Preferences, theirs: Mapping[PairKey, int | None]) -> list[Judged]:
-    """The pairs that both raters have judged, in order of their keys."""
+def join_preferences(
+    ours: Preferences, theirs: Mapping[PairKey, int | None], groups: Mapping[str, str]
+) -> list[Judged]:
+    """The pairs that both raters have judged, in order of their keys. `groups` is by item."""
     both = sorted(ours.keys() & theirs.keys())
-    return [Judged(key[0], ours[key], choice) for key in both if (choice := theirs[key]) is not None]
+    return [Judged(groups[key[0]], ours[key], choice) for key in both if (choice := theirs[key]) is not None]
 
 
 def measure_agreement(pairs: Sequence[Judged], seed: int, signature: str) -> dict[str, Estimate]:
     """Agreement of the first rater with the second over pairs; each figure only where it has a value.
 
     - `agreement`: of the pairs in which the second prefers an answer, the share in which the first prefers the same,
-      half a pair where the first has a tie. Chance is 0.5. It is what pairs are made of: ties never become one.
+      half a pair where the first has a tie. Chance is 0.5.
+    - `agreement_decided`: the same without the first's ties, which never become a side of a pair.
     - `agreement_ties`: share of all pairs on which both say the same, where a tie is a third thing to say.
     - `kappa`: the same beyond chance (Cohen 1960).
-
-    The intervals of shares are those of significance.estimate; that of kappa is the BCa bootstrap's over items (Efron
-    1987).
     """
-    decided = [row for row in pairs if row.theirs]
-    found = {}
-    if decided:
-        rows = [(row.item, 0.5 if not row.ours else float(row.ours == row.theirs)) for row in decided]
-        found["agreement"] = estimate_share(rows, signature)
-    if pairs:
-        rows = [(row.item, float(row.ours == row.theirs)) for row in pairs]
-        found["agreement_ties"] = estimate_share(rows, signature)
-    if (kappa := estimate_bootstrap(cohen_kappa, pairs, "kappa", seed, signature)) is not None:
-        found["kappa"] = kappa
-    return found
+    wanted = [row for row in pairs if row.theirs]
+    shares = {
+        "agreement": [(row.group, 0.5 if not row.ours else float(row.ours == row.theirs)) for row in wanted],
+        "agreement_decided": [(row.group, float(row.ours == row.theirs)) for row in wanted if row.ours],
+        "agreement_ties": [(row.group, float(row.ours == row.theirs)) for row in pairs],
+    }
+    found = {name: estimate_share(rows, signature) for name, rows in shares.items() if rows}
+    kappa = estimate_bootstrap(cohen_kappa, pairs, "kappa", seed, signature, PSEUDO)
+    return found | ({"kappa": kappa} if kappa else {})
 
 
 def measure_correlation(judged: Sequence[Judged], seed: int, signature: str) -> dict[str, Estimate]:
-    """Pearson's r, Spearman's rho and Kendall's tau-b with BCa bootstrap intervals over items.
-
-    Empty where either rater says the same of everything.
-    """
+    """Pearson's r, Spearman's rho and Kendall's tau-b; without those that have no value, or no interval."""
     from scipy import stats
 
     ways: dict[str, Callable[[Numbers, Numbers], float]] = {
@@ -110,57 +109,83 @@ def cohen_kappa(ours: Numbers, theirs: Numbers) -> float:
 
 
 def estimate_share(rows: Sequence[tuple[str, float]], signature: str) -> Estimate:
-    """The mean of (item, value from 0 to 1), with an interval over items."""
+    """The mean of (group, value from 0 to 1), with its 95 % interval over groups.
+
+    Values between 0 and 1 have less variance than yes and no with the same mean, so Wilson's interval is wide enough
+    for them; the jackknife's has no width where they are alike. The wider one is taken.
+    """
     scores = [
-        SampleScore(id=f"{place:08}", language="", group=item, figure="", values=[value], text="")
-        for place, (item, value) in enumerate(rows)
+        SampleScore(id=f"{place:08}", language="", group=group, figure="", values=[value], text="")
+        for place, (group, value) in enumerate(rows)
     ]
-    return significance.estimate("share", scores, signature)
+    found = significance.estimate("share", scores, signature)
+    sizes = Counter(group for group, _ in rows).values()
+    low, high = significance.wilson_interval(found.value, len(rows) ** 2 / sum(size**2 for size in sizes))
+    return found.model_copy(update={"low": min(low, found.low), "high": max(high, found.high)})
 
 
 def estimate_bootstrap(
-    statistic: Callable[[Numbers, Numbers], float], judged: Sequence[Judged], kind: str, seed: int, signature: str
+    statistic: Callable[[Numbers, Numbers], float],
+    judged: Sequence[Judged],
+    kind: str,
+    seed: int,
+    signature: str,
+    pseudo: Sequence[tuple[float, float]] = (),
 ) -> Estimate | None:
-    """A statistic of two raters' numbers with its 95 % BCa bootstrap interval; items are drawn with all that is theirs.
+    """A statistic of two raters' numbers with its 95 % BCa bootstrap interval (Efron 1987); groups are drawn in whole.
 
-    None where it has no value, or there are fewer than three items. Resamples without a value are left out. An interval
-    of no width, where all resamples are alike, is that of the value alone.
+    `pseudo` are numbers that count for the interval only. None where the statistic has no value, where there are fewer
+    than FEWEST groups, and where the interval would have no width. Resamples without a value are left out.
     """
-    items = sorted({row.item for row in judged})
-    places: dict[str, list[int]] = {item: [] for item in items}
+    places: dict[str, list[int]] = {}
     for place, row in enumerate(judged):
-        places[row.item].append(place)
-    members = [np.array(places[item]) for item in items]
-    one_each = len(items) == len(judged)
-    ordered = sorted(judged, key=lambda row: row.item) if one_each else judged
-    numbers = np.array([(row.ours, row.theirs) for row in ordered], dtype=float).reshape(-1, 2)
+        places.setdefault(row.group, []).append(place)
+    members = [np.array(places[group]) for group in sorted(places)]
+    members += [np.array([len(judged) + number]) for number in range(len(pseudo))]
+    numbers = np.array([*((row.ours, row.theirs) for row in judged), *pseudo], dtype=float).reshape(-1, 2)
 
-    def value_of(chosen: NDArray[np.int64]) -> float:
-        rows = numbers[chosen if one_each else np.concatenate([members[each] for each in chosen])]
+    def value_of(rows: Numbers) -> float:
         with np.errstate(invalid="ignore", divide="ignore"):
             return statistic(rows[:, 0], rows[:, 1])
 
-    n = len(items)
-    if n < 3 or math.isnan(value := value_of(np.arange(n))):
+    def draw_value(chosen: NDArray[np.int64]) -> float:
+        return value_of(numbers[np.concatenate([members[each] for each in chosen])])
+
+    if len(places) < FEWEST or math.isnan(value := value_of(numbers[: len(judged)])):
         return None
-    draw = np.random.default_rng(seed)
-    drawn = np.array([value_of(draw.integers(0, n, size=n)) for _ in range(RESAMPLES)])
-    without = np.array([value_of(np.delete(np.arange(n), each)) for each in range(n)])
-    low, high = _bca_interval(value, drawn[~np.isnan(drawn)], without[~np.isnan(without)])
-    return Estimate(value=value, low=low, high=high, n=len(judged), groups=n, kind=kind, signature=signature)
+    n, draw = len(members), np.random.default_rng(seed)
+    drawn = np.array([draw_value(draw.integers(0, n, size=n)) for _ in range(RESAMPLES)])
+    without = np.array([draw_value(np.delete(np.arange(n), each)) for each in range(n)])
+    middle = draw_value(np.arange(n))
+    low, high = _bca_interval(middle, drawn[~np.isnan(drawn)], without[~np.isnan(without)])
+    if low == high:
+        return None
+    return Estimate(
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
+        n=len(judged),
+        groups=len(places),
+        kind=kind,
+        signature=signature,
+    )
 
 
 def _bca_interval(value: float, drawn: Numbers, without: Numbers) -> tuple[float, float]:
-    """Bias-corrected and accelerated 95 % interval (Efron 1987) from resamples and leave-one-out values."""
+    """Bias-corrected and accelerated 95 % interval (Efron 1987) from resamples and leave-one-out values.
+
+    Where all resamples lie on one side of the value, the bias cannot be corrected: then it is the percentiles'.
+    """
     from scipy.special import ndtr, ndtri
 
     below = float(np.mean(drawn < value) + np.mean(drawn == value) / 2)
     if not 0 < below < 1:
-        return value, value
+        low, high = (float(each) for each in np.quantile(drawn, (0.025, 0.975)))
+        return low, high
     bias = float(ndtri(below))
     gaps = without.mean() - without
     spread = float(np.sum(gaps**2)) ** 1.5
     acceleration = float(np.sum(gaps**3)) / (6 * spread) if spread else 0.0
     ends = [float(ndtr(bias + (bias + z) / (1 - acceleration * (bias + z)))) for z in (-significance.Z, significance.Z)]
     low, high = (float(each) for each in np.quantile(drawn, ends))
-    return min(low, value), max(high, value)
+    return low, high

@@ -1,6 +1,7 @@
 """A judge's agreement with people, beside that of people among themselves and of judges that cost nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from mothertongue import languages, overlap
 from mothertongue.annotations import AnnotatedItem
 from mothertongue.judging import agreement
-from mothertongue.judging.agreement import Judged, PairKey, Ratings
+from mothertongue.judging.agreement import Judged, PairKey, Preferences, Ratings
 from mothertongue.judging.cards import Card, Reliability
 from mothertongue.measurements import Estimate
 from mothertongue.records import Answer, Thread, row_id, unit_hash
@@ -24,7 +25,7 @@ def build_threads(items: Sequence[AnnotatedItem]) -> tuple[list[Thread], list[An
             id=item.id,
             conversation=item.id,
             language=item.language,
-            group=item.id,
+            group=item.group,
             split="test",
             prompt=item.prompt,
             reference=None,
@@ -47,117 +48,134 @@ def build_threads(items: Sequence[AnnotatedItem]) -> tuple[list[Thread], list[An
     return threads, answers
 
 
+@dataclass(frozen=True, slots=True)
+class People:
+    """What people said of some items."""
+
+    items: Sequence[AnnotatedItem]
+    ratings: Mapping[str, Ratings]  # by person
+    majority: Mapping[PairKey, int | None]
+    groups: Mapping[str, str]  # by item
+    seed: int  # of the bootstrap
+    signature: str
+
+
+def read_people(items: Sequence[AnnotatedItem], seed: int, signature: str) -> People:
+    """Everybody's ratings, and what most of them prefer in each pair."""
+    ratings: dict[str, dict[str, list[float]]] = {}
+    for item in items:
+        for each in item.annotations:
+            ratings.setdefault(each.annotator, {})[item.id] = each.values
+    majority = agreement.find_majority(agreement.prefer(each) for each in ratings.values())
+    groups = {item.id: item.group for item in items}
+    return People(items, dict(sorted(ratings.items())), majority, groups, seed, signature)
+
+
 def build_cards(
-    items: Sequence[AnnotatedItem], verdicts: Sequence[Verdict], seed: int, signature: str
+    items: Sequence[AnnotatedItem],
+    verdicts: Sequence[Verdict],
+    own: Collection[str],
+    seed: int,
+    sign: Callable[[Sequence[str]], str],
 ) -> dict[str, Card]:
-    """A card for each language, and one for all together (key "") where there are several. Empty without items."""
+    """A card for each language, and one for all together (key "") where there are several. Empty without items.
+
+    `own` are the generators that have the judge's own model; `sign` gives the signature for some languages.
+    """
     said = {verdict.answer: verdict for verdict in verdicts}
     codes = sorted({item.language for item in items})
     parts = {code: [item for item in items if item.language == code] for code in codes}
-    parts |= {"": list(items)} if len(codes) > 1 else {}
-    return {code: build_card(part, said, seed, signature) for code, part in parts.items()}
+    cards = {code: build_card(read_people(part, seed, sign([code])), said, own) for code, part in parts.items()}
+    return cards | ({"": build_card(read_people(items, seed, sign(codes)), said, own)} if len(codes) > 1 else {})
 
 
-def build_card(items: Sequence[AnnotatedItem], said: Mapping[str, Verdict], seed: int, signature: str) -> Card:
+def build_card(people: People, said: Mapping[str, Verdict], own: Collection[str]) -> Card:
     """The card over some items, from the judge's verdicts by answer id."""
-    verdicts = {item.id: [said.get(row_id(item.id, place)) for place in range(len(item.answers))] for item in items}
+    verdicts = {item.id: [said.get(row_id(item.id, n)) for n in range(len(item.answers))] for item in people.items}
     judge = {item: [each.score if each else None for each in row] for item, row in verdicts.items()}
-    people = collect_people(items)
-    majority = agreement.find_majority(agreement.prefer(each) for each in people.values())
-    values = [value for row in judge.values() for value in row]
-    raters = {
-        name: measure_rater(items, ratings, people, majority, seed, signature)
-        for name, ratings in {"judge": judge, **build_controls(items, judge)}.items()
-    }
-    if swapped := _find_swapped(verdicts):
-        raters["judge"]["swap_consistency"] = agreement.estimate_share(swapped, signature)
+    values = [(people.groups[item], float(value is None)) for item, row in judge.items() for value in row]
+    ratings = {"judge": judge, **build_controls(people, judge)}
+    raters = {name: measure_rater(people, each, own) for name, each in ratings.items()}
+    raters["judge"]["unscored"] = agreement.estimate_share(values, people.signature)
+    if swapped := _find_swapped(people, verdicts):
+        raters["judge"]["swap_consistency"] = agreement.estimate_share(swapped, people.signature)
     return Card(
-        items=len(items),
+        items=len(people.items),
         answers=len(values),
-        unscored=sum(value is None for value in values),
-        pairs=len(majority),
-        no_majority=sum(choice is None for choice in majority.values()),
+        unscored=sum(value is None for row in judge.values() for value in row),
+        pairs=len(people.majority),
+        no_majority=sum(choice is None for choice in people.majority.values()),
+        undecided=sum(not choice for choice in people.majority.values()),
         raters=raters,
-        people=compare_people(items, people, seed, signature),
-        reliability=measure_reliability(judge, majority, signature),
+        people=compare_people(people, own),
+        reliability=measure_reliability(people, judge),
     )
 
 
-def collect_people(items: Sequence[AnnotatedItem]) -> dict[str, dict[str, list[float]]]:
-    """Each person's ratings, by name."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for item in items:
-        for each in item.annotations:
-            found.setdefault(each.annotator, {})[item.id] = each.values
-    return dict(sorted(found.items()))
+def build_controls(people: People, judge: Ratings) -> dict[str, Ratings]:
+    """Judges that cost nothing: at random, the longer answer, the answer more like the question; and `shuffled`, in
+    which there is nothing to find: the judge's own ratings of another item's answers, as many, in another order.
 
-
-def build_controls(items: Sequence[AnnotatedItem], judge: Ratings) -> dict[str, Ratings]:
-    """Judges that cost nothing: at random, the longer answer, the answer more like the question; and, `shuffled`, the
-    judge's own ratings of another item with as many answers, in which there is nothing to find."""
+    An item without such another one has no rating there.
+    """
+    items = people.items
     ordered = sorted(items, key=lambda item: unit_hash(item.id))
-    others: dict[str, str] = {}
-    for count in {len(item.answers) for item in items}:
-        alike = [item.id for item in ordered if len(item.answers) == count]
-        others |= dict(zip(alike, [*alike[1:], alike[0]], strict=True))
+    shuffled: dict[str, Sequence[float | None]] = {}
+    for place, item in enumerate(ordered):
+        count = len(item.answers)
+        others = (each for each in (*ordered[place + 1 :], *ordered[:place]) if len(each.answers) == count)
+        donor = next((each for each in others if each.group != item.group), None)
+        order = sorted(range(count), key=lambda n: unit_hash(f"{item.id} {n}"))
+        shuffled[item.id] = [judge[donor.id][n] if donor else None for n in order]
     return {
-        "random": {item.id: [unit_hash(f"{item.id} {place}") for place in range(len(item.answers))] for item in items},
+        "random": {item.id: [unit_hash(f"{item.id} {n}") for n in range(len(item.answers))] for item in items},
         "longer": {item.id: [float(_count_words(text)) for text in item.answers] for item in items},
         "question": {
             item.id: [overlap.sentence_chrf(text, item.prompt[-1].content) for text in item.answers] for item in items
         },
-        "shuffled": {item.id: judge[others[item.id]] for item in items},
+        "shuffled": shuffled,
     }
 
 
-def measure_rater(
-    items: Sequence[AnnotatedItem],
-    ratings: Ratings,
-    people: Mapping[str, Ratings],
-    majority: Mapping[PairKey, int | None],
-    seed: int,
-    signature: str,
-) -> dict[str, Estimate]:
-    """Agreement with the majority; `agreement_person`, with single people; correlation; and `longer`.
+def measure_rater(people: People, ratings: Ratings, own: Collection[str]) -> dict[str, Estimate]:
+    """Agreement with the majority; `agreement_person`, with single people; correlation; `longer` and `own`.
 
-    Correlation is over answers that people gave scores. Where they only gave preferences, it is over pairs: the
-    difference of the rater's two numbers, and the mean preference from -1 to 1. `longer` is the share of pairs in which
-    the rater prefers the answer with more words, half a pair for a tie; pairs of like length do not count.
+    Correlation is with people's mean score, over answers; where nobody gave a score, with the mean preference from -1
+    to 1, over pairs. `longer` is the share of pairs in which the rater prefers the answer with more words, `own` that
+    in which it prefers the answer of the judge's own model, half a pair for a tie.
     """
     preferred = agreement.prefer(ratings)
-    found = agreement.measure_agreement(agreement.join_preferences(preferred, majority), seed, signature)
-    single = [row for each in people.values() for row in agreement.join_preferences(preferred, agreement.prefer(each))]
-    if decided := [(row.item, 0.5 if not row.ours else float(row.ours == row.theirs)) for row in single if row.theirs]:
-        found["agreement_person"] = agreement.estimate_share(decided, signature)
-    found |= agreement.measure_correlation(_pair_numbers(items, ratings), seed, signature)
-    if longer := _find_longer(items, preferred):
-        found["longer"] = agreement.estimate_share(longer, signature)
-    return found
+    joined = agreement.join_preferences(preferred, people.majority, people.groups)
+    single = [
+        row
+        for each in people.ratings.values()
+        for row in agreement.join_preferences(preferred, agreement.prefer(each), people.groups)
+    ]
+    found = agreement.measure_agreement(joined, people.seed, people.signature)
+    if decided := [(row.group, 0.5 if not row.ours else float(row.ours == row.theirs)) for row in single if row.theirs]:
+        found["agreement_person"] = agreement.estimate_share(decided, people.signature)
+    found |= agreement.measure_correlation(_pair_numbers(people, ratings), people.seed, people.signature)
+    return found | _measure_leanings(people, preferred, own)
 
 
-def compare_people(
-    items: Sequence[AnnotatedItem], people: Mapping[str, Ratings], seed: int, signature: str
-) -> dict[str, dict[str, Estimate]]:
-    """Each two people by name, and `people`: all such comparisons together, in both directions, which is the ceiling.
+def compare_people(people: People, own: Collection[str]) -> dict[str, dict[str, Estimate]]:
+    """Each two people by name, and `people`: all such comparisons together, in both directions.
 
     A judge's `agreement_person` is measured like that `agreement`: against one person's word, not against a majority's.
     """
-    preferred = {name: agreement.prefer(ratings) for name, ratings in people.items()}
+    preferred = {name: agreement.prefer(ratings) for name, ratings in people.ratings.items()}
     found = {}
     every: list[Judged] = []
     for one, other in combinations(preferred, 2):
-        rows = agreement.join_preferences(preferred[one], preferred[other])
-        turned = [Judged(row.item, row.theirs, row.ours) for row in rows]
-        every += [*rows, *turned]
-        found[f"{one} and {other}"] = agreement.measure_agreement(rows, seed, signature)
-    majority = agreement.find_majority(preferred.values())
-    longer = _find_longer(items, {key: choice for key, choice in majority.items() if choice is not None})
-    together = agreement.measure_agreement(every, seed, signature)
-    together |= {"longer": agreement.estimate_share(longer, signature)} if longer else {}
-    return {"people": together, **found}
+        rows = agreement.join_preferences(preferred[one], preferred[other], people.groups)
+        every += [*rows, *(Judged(row.group, row.theirs, row.ours) for row in rows)]
+        found[f"{one} and {other}"] = agreement.measure_agreement(rows, people.seed, people.signature)
+    together = agreement.measure_agreement(every, people.seed, people.signature)
+    most = {key: choice for key, choice in people.majority.items() if choice is not None}
+    return {"people": together | _measure_leanings(people, most, own), **found}
 
 
-def measure_reliability(judge: Ratings, majority: Mapping[PairKey, int | None], signature: str) -> list[Reliability]:
+def measure_reliability(people: People, judge: Ratings) -> list[Reliability]:
     """Agreement with the majority by how far apart the judge's two scores are: about BINS bins of as many pairs each.
 
     Pairs of like distance are in one bin; the judge's ties are left out. A judge whose scores mean something agrees
@@ -166,18 +184,17 @@ def measure_reliability(judge: Ratings, majority: Mapping[PairKey, int | None], 
     rows: list[tuple[float, str, float]] = []
     for key, choice in sorted(agreement.prefer(judge).items()):
         one, other = judge[key[0]][key[1]], judge[key[0]][key[2]]
-        if choice and majority.get(key) and one is not None and other is not None:
-            rows.append((abs(one - other), key[0], float(choice == majority[key])))
+        if choice and people.majority.get(key) and one is not None and other is not None:
+            rows.append((abs(one - other), people.groups[key[0]], float(choice == people.majority[key])))
     if not rows:
         return []
-    distances = [row[0] for row in rows]
-    edges = np.quantile(distances, np.arange(1, BINS) / BINS, method="higher")
+    edges = np.quantile([row[0] for row in rows], np.arange(1, BINS) / BINS, method="higher")
     bins: dict[int, list[tuple[float, str, float]]] = {}
     for row in rows:
         bins.setdefault(int(np.searchsorted(edges, row[0], side="right")), []).append(row)
     found = []
     for _, part in sorted(bins.items()):
-        share = agreement.estimate_share([row[1:] for row in part], signature)
+        share = agreement.estimate_share([row[1:] for row in part], people.signature)
         distance = sum(row[0] for row in part) / len(part)
         found.append(
             Reliability(distance=distance, agreement=share.value, low=share.low, high=share.high, pairs=share.n)
@@ -185,47 +202,69 @@ def measure_reliability(judge: Ratings, majority: Mapping[PairKey, int | None], 
     return found
 
 
-def _find_swapped(verdicts: Mapping[str, Sequence[Verdict | None]]) -> list[tuple[str, float]]:
-    """For each item a pairwise judge compared answers of, the share of comparisons that were alike in both orders."""
+def _find_swapped(people: People, verdicts: Mapping[str, Sequence[Verdict | None]]) -> list[tuple[str, float]]:
+    """For each item whose answers a pairwise judge compared, the share of comparisons alike in both orders."""
     found = []
     for item, row in sorted(verdicts.items()):
         given = [each for each in row if each]
         if compared := sum(each.compared for each in given):
-            found.append((item, 1 - sum(each.flips for each in given) / compared))
+            found.append((people.groups[item], 1 - sum(each.flips for each in given) / compared))
     return found
 
 
-def _pair_numbers(items: Sequence[AnnotatedItem], ratings: Ratings) -> list[Judged]:
-    scored = [
-        Judged(item.id, ours, theirs)
-        for item in items
-        for ours, theirs in zip(ratings[item.id], _mean_scores(item), strict=True)
-        if ours is not None and theirs is not None
-    ]
-    if scored:
-        return scored
+def _pair_numbers(people: People, ratings: Ratings) -> list[Judged]:
     found = []
-    for item in items:
+    if any(each.scores is not None for item in people.items for each in item.annotations):
+        scores = _standardize_scores(people.items)
+        for item in people.items:
+            found += [
+                Judged(item.group, ours, theirs)
+                for ours, theirs in zip(ratings[item.id], scores[item.id], strict=True)
+                if ours is not None and theirs is not None
+            ]
+        return found
+    for item in people.items:  # of two answers each, because each has a preference
         one, other = ratings[item.id]
         gaps = [first - second for first, second in (each.values for each in item.annotations)]
         if one is not None and other is not None:
-            found.append(Judged(item.id, one - other, sum(gaps) / len(gaps)))
+            found.append(Judged(item.group, one - other, sum(gaps) / len(gaps)))
     return found
 
 
-def _mean_scores(item: AnnotatedItem) -> list[float | None]:
-    given = [each.scores for each in item.annotations if each.scores is not None]
-    return [sum(column) / len(column) for column in zip(*given, strict=True)] if given else [None] * len(item.answers)
+def _standardize_scores(items: Sequence[AnnotatedItem]) -> dict[str, list[float | None]]:
+    """The mean of people's scores of each answer, each person's scaled to mean 0 and variance 1 (Graham et al. 2013).
+
+    People use scales of their own, and not everybody judges every item. None where nobody gave a score.
+    """
+    given: dict[str, list[float]] = {}
+    for item in items:
+        for each in item.annotations:
+            given.setdefault(each.annotator, []).extend(each.scores or [])
+    scale = {name: (float(np.mean(row)), float(np.std(row)) or 1.0) for name, row in given.items() if row}
+    found: dict[str, list[float | None]] = {}
+    for item in items:
+        rows = [
+            [(score - scale[each.annotator][0]) / scale[each.annotator][1] for score in each.scores]
+            for each in item.annotations
+            if each.scores is not None
+        ]
+        found[item.id] = [sum(column) / len(column) for column in zip(*rows, strict=True)] or [None] * len(item.answers)
+    return found
 
 
-def _find_longer(items: Iterable[AnnotatedItem], preferred: Mapping[PairKey, int]) -> list[tuple[str, float]]:
-    words = {item.id: [_count_words(text) for text in item.answers] for item in items}
-    gaps = {key: words[key[0]][key[1]] - words[key[0]][key[2]] for key in sorted(preferred)}
-    return [
-        (key[0], 0.5 if not preferred[key] else float((preferred[key] > 0) == (gap > 0)))
-        for key, gap in gaps.items()
-        if gap
-    ]
+def _measure_leanings(people: People, preferred: Preferences, own: Collection[str]) -> dict[str, Estimate]:
+    """How often the answer with more words is preferred, and that of the judge's own model."""
+    by_id = {item.id: item for item in people.items}
+    rows: dict[str, list[tuple[str, float]]] = {"longer": [], "own": []}
+    for (item, i, j), choice in sorted(preferred.items()):
+        answers, origins = by_id[item].answers, by_id[item].origins
+        lead = {"longer": _count_words(answers[i]) - _count_words(answers[j])}
+        if origins:
+            lead["own"] = (origins[i] in own) - (origins[j] in own)
+        for name, gap in lead.items():
+            if gap:
+                rows[name].append((people.groups[item], 0.5 if not choice else float((choice > 0) == (gap > 0))))
+    return {name: agreement.estimate_share(each, people.signature) for name, each in rows.items() if each}
 
 
 def _count_words(text: str) -> int:

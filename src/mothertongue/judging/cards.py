@@ -9,7 +9,17 @@ from mothertongue.measurements import Estimate
 from mothertongue.params import ASSUMPTION, Rule
 from mothertongue.rows import Row, parse
 
-FIGURES = ("agreement", "agreement_person", "kappa", "pearson", "spearman", "kendall", "longer", "swap_consistency")
+FIGURES = (
+    "agreement",
+    "agreement_person",
+    "kappa",
+    "pearson",
+    "spearman",
+    "kendall",
+    "longer",
+    "own",
+    "swap_consistency",
+)
 
 
 class Reliability(Row):
@@ -30,6 +40,7 @@ class Card(Row):
     unscored: int  # answers without a score by the judge
     pairs: int  # of answers to one question that a person has judged
     no_majority: int  # pairs of which people say different things equally often
+    undecided: int  # pairs of which that is so, or most people say that neither is better
     raters: dict[str, dict[str, Estimate]]  # the judge, and its controls
     people: dict[str, dict[str, Estimate]]  # among themselves: all together, and each two
     reliability: list[Reliability]
@@ -43,31 +54,39 @@ def read_cards(path: Path) -> dict[str, Card]:
 
 def check_agreement(
     found: Mapping[str, Mapping[str, Card]], rules: Iterable[Rule], languages: Sequence[str], least: float
-) -> dict[str, dict[str, Estimate | None]]:
-    """For each rule and language the agreement of its judge with people; None where people have judged nothing.
+) -> dict[str, dict[str, Card | None]]:
+    """For each rule and language the card of its judge; None where people have judged nothing.
 
-    A rule by assumption has no judge, so nothing. Raises BadInput where an agreement's lower bound is under `least`.
+    A rule by assumption has no judge, so nothing. Raises BadInput where a judge's agreement with people is under
+    `least` at the lower bound of its interval, and where there is none although people have judged answers.
     """
-    agreed: dict[str, dict[str, Estimate | None]] = {}
+    agreed: dict[str, dict[str, Card | None]] = {}
     for rule in rules:
         agreed[rule.name] = {}
         for code in languages if rule.judge != ASSUMPTION else ():
-            card = found[rule.judge].get(code)
-            row = card.raters["judge"].get("agreement") if card else None
-            if row and row.low < least:
-                share = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+            card = agreed[rule.name][code] = found[rule.judge].get(code)
+            if card is None:
+                continue
+            where = f"pairs.rules: {rule.name}: judge {rule.judge}"
+            row = card.raters["judge"].get("agreement")
+            if row is None:
                 raise BadInput(
-                    f"pairs.rules: {rule.name}: judge {rule.judge} agrees with people on {share} of {row.n} pairs"
-                    f" ({code}), and the lower bound is under"
-                    f" calibrated.min_agreement {least:g}; take another judge, or have more answers annotated"
+                    f"{where} cannot be compared with people ({code}): of {card.answers} answers it has no score for"
+                    f" {card.unscored}, and of {card.pairs} pairs people prefer neither in {card.undecided}; take"
+                    " another judge, or have pairs of answers annotated"
                 )
-            agreed[rule.name][code] = row
+            if row.low < least:
+                raise BadInput(
+                    f"{where} agrees with people on {row.value:.2f} [{row.low:.2f}, {row.high:.2f}] of {row.n} pairs"
+                    f" ({code}), and the lower bound is under calibrated.min_agreement {least:g}; take another judge,"
+                    " or have more answers annotated"
+                )
     return agreed
 
 
-def describe_missing(agreed: Mapping[str, Estimate | None]) -> str:
+def describe_missing(agreed: Mapping[str, Card | None]) -> str:
     """Words for the languages in which a rule's judge was not compared with people; empty where there is none."""
-    missing = ", ".join(code for code, row in agreed.items() if row is None)
+    missing = ", ".join(code for code, card in agreed.items() if card is None)
     return f"; the judge is not calibrated ({missing})" if missing else ""
 
 
@@ -83,25 +102,27 @@ def render_cards(found: Mapping[str, Mapping[str, Card]]) -> str:
         "people, how often two of them agree. `kappa`: agreement with the majority beyond chance, ties included; of",
         "people, of two of them. Correlations are with people's mean score, or over pairs with their mean preference.",
         "`longer`: how often the rater prefers the longer answer. `swap_consistency`: how often a judge that compares",
-        "two answers says the same when they change places; where it does not, they are a tie. Controls: an answer at",
-        "random, the longer one, the one more like the question, and the judge's own scores of another question's",
-        "answers (`shuffled`).",
+        "two answers says the same when they change places; where it does not, they are a tie. `own`: how often the",
+        "answer of the judge's own model is preferred. Controls: an answer at random, the longer one, the one more",
+        "like the question, and the judge's own scores of another question's answers in another order (`shuffled`). n",
+        "is that of a row's first figure, in brackets groups of items that open alike; another n follows its figure.",
         "",
-        f"| judge | rater | pairs | {' | '.join(f'`{name}`' for name in FIGURES)} | unscored |",
+        f"| judge | rater | n | {' | '.join(f'`{name}`' for name in FIGURES)} | `unscored` |",
         f"|---|---|--:{'|---' * len(FIGURES)}|--:|",
     ]
     for judge, cards in sorted(found.items()):
         for code, card in sorted(cards.items()):
             people = {"agreement_person": card.people["people"].get("agreement")} | {
-                name: card.people["people"].get(name) for name in ("kappa", "longer")
+                name: card.people["people"].get(name) for name in ("kappa", "longer", "own")
             }
             rows: dict[str, Mapping[str, Estimate | None]] = {"judge": card.raters["judge"], "people": people}
             rows |= {name: row for name, row in card.raters.items() if name != "judge"}
             for name, row in rows.items():
-                cells = [_format(row.get(figure)) for figure in FIGURES]
-                count = f"{card.unscored} of {card.answers}" if name == "judge" else ""
+                first = next((each for figure in FIGURES if (each := row.get(figure))), None)
+                cells = [_format(row.get(figure), first) for figure in (*FIGURES, "unscored")]
                 which = f"`{judge}` ({code})" if code else f"`{judge}`"
-                lines.append(f"| {which} | {name} | {card.pairs - card.no_majority} | {' | '.join(cells)} | {count} |")
+                count = f"{first.n} ({first.groups})" if first else "0"
+                lines.append(f"| {which} | {name} | {count} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -119,5 +140,8 @@ def render_reliability(found: Mapping[str, Card]) -> str:
     return "\n".join(lines if len(lines) > 1 else [*lines, "NaN,NaN,NaN,NaN,0"]) + "\n"
 
 
-def _format(estimate: Estimate | None) -> str:
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]" if estimate else "–"
+def _format(estimate: Estimate | None, first: Estimate | None) -> str:
+    if not estimate:
+        return "–"
+    more = "" if first and estimate.n == first.n else f" (n {estimate.n})"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]{more}"

@@ -22,9 +22,10 @@ def judge_answers(
 
     Each two answers are compared in both orders, by the likeliest of the three choices as the next token. What is said
     in one order and not in the other is a tie, and counted as a flip: it is about the place, not about the answer.
-    Answers with the same words are a tie that nobody is asked about. A comparison in which the choices together have a
-    probability under `min_label_mass`, in either order, is left out; an answer without any is `unparsed`, and so is the
-    only answer to a thread. Control tokens are escaped, and no text can close the marks around it.
+    Answers with the same words are a tie that the judge is not asked about. Where in one of its comparisons, in either
+    order, the choices together have a probability under `min_label_mass`, an answer is `unparsed`, because a share
+    over fewer opponents is another figure; so is an answer that nothing was compared with. Control tokens are escaped,
+    and no text knows the marks around it.
     """
     options = find_score_tokens(model.chat, model.folder.name, CHOICES)
     by_id = {thread.id: thread for thread in threads}
@@ -53,7 +54,7 @@ def reduce_comparisons(
     """The verdicts on all answers to one thread, from log-probabilities of CHOICES by the ids in their order."""
     wins: dict[str, list[float]] = {answer.id: [] for answer in answers}
     masses: dict[str, list[float]] = {answer.id: [] for answer in answers}
-    flips = dict.fromkeys(wins, 0)
+    flips, compared, lost = dict.fromkeys(wins, 0), dict.fromkeys(wins, 0), set[str]()
     for one, other in combinations(answers, 2):
         value, flipped = 0.5, False
         if not _are_alike(one, other):
@@ -62,23 +63,27 @@ def reduce_comparisons(
             for answer in (one, other):
                 masses[answer.id].append(mass)
             if mass < least:
+                lost |= {one.id, other.id}
                 continue
             first, turned = (CHOICES[max(range(3), key=lambda place: each[place])] for each in logs)
             flipped = (first, turned) not in {(1, 2), (2, 1), (0, 0)}
+            compared[one.id] += 1
+            compared[other.id] += 1
             value = 0.5 if flipped or not first else float(first == 1)
         for answer, share in ((one, value), (other, 1 - value)):
             wins[answer.id].append(share)
             flips[answer.id] += flipped
+    scored = {identity for identity, count in compared.items() if count} - lost
     return [
         Verdict(
             id=row_id(answer.id, name),
             thread=answer.thread,
             answer=answer.id,
             judge=name,
-            outcome="score" if wins[answer.id] else "unparsed",
-            score=math.fsum(wins[answer.id]) / len(wins[answer.id]) if wins[answer.id] else None,
+            outcome="score" if answer.id in scored else "unparsed",
+            score=math.fsum(wins[answer.id]) / len(wins[answer.id]) if answer.id in scored else None,
             label_mass=math.fsum(masses[answer.id]) / len(masses[answer.id]) if masses[answer.id] else None,
-            compared=len(wins[answer.id]),
+            compared=compared[answer.id],
             flips=flips[answer.id],
         )
         for answer in answers
@@ -91,12 +96,14 @@ def _are_alike(one: Answer, other: Answer) -> bool:
 
 def _encode(thread: Thread, first: Answer, second: Answer, model: Model) -> tuple[int, ...]:
     language, chat = thread.language, model.chat
+    question = format_question(thread)
+    key = row_id(question, first.text, second.text)[:6]  # no text can have it in itself
     text = prompts.render(
         "pairwise/request",
         language,
-        question=fence("question", format_question(thread)),
-        first=fence("answer_1", first.text),
-        second=fence("answer_2", second.text),
+        question=fence(f"question_{key}", question),
+        first=fence(f"answer_1_{key}", first.text),
+        second=fence(f"answer_2_{key}", second.text),
     )
     opening = chat.tokenizer.encode(f"{prompts.render('pairwise/opening', language)} ", add_special_tokens=False)
     return (*chat.encode_prompt([Message(role="user", content=text)]), *opening)

@@ -1,15 +1,12 @@
 """What judges that answer with a number share: the question, a score from log-probabilities, and its verdict."""
 
 import math
-import re
 from collections.abc import Sequence
 
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.records import Answer, Thread, row_id
 from mothertongue.verdicts import Verdict
-
-MARK = re.compile(r"<(\s*/?\s*(?:question|answer)[^<>]*)>", re.IGNORECASE)
 
 
 def format_question(thread: Thread) -> str:
@@ -20,9 +17,8 @@ def format_question(thread: Thread) -> str:
 
 
 def fence(mark: str, text: str) -> str:
-    """A text between <mark> and </mark>, without any mark of a judge's prompt inside it."""
-    inside = MARK.sub(r"‹\1›", text)
-    return f"<{mark}>\n{inside}\n</{mark}>"
+    """A text between <mark> and </mark>."""
+    return f"<{mark}>\n{text}\n</{mark}>"
 
 
 def find_score_tokens(chat: Chat, judge: str, scores: Sequence[int]) -> tuple[int, ...]:
