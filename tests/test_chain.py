@@ -455,7 +455,7 @@ def test_a_removed_generator_leaves_nothing_and_comes_back_from_the_cache(used: 
     assert printed == "data/generated/guided.jsonl: removed, because no entry of params.yaml makes it\n"
     assert not answers.exists()
     assert _lock(used) == {name: stage for name, stage in before.items() if name != "generated@guided"}
-    assert set(toy.ran(used.run("dvc", "repro", "pairs"))) == {"scored@rubric", "pairs"}
+    assert set(toy.ran(used.run("dvc", "repro", "pairs"))) == {"scored@rubric", "calibrated@rubric", "pairs"}
 
     base = Path(params.load(used.root / "params.yaml").models["base"].id)
     fresh = replace(toy.Workspace.made(tmp_path / "fresh", base), store=used.store)
@@ -510,7 +510,7 @@ def test_another_rubric_computes_no_answers(chain: toy.Chain) -> None:
     rubric = copy.root / "src/mothertongue/prompts/rubric/request/es.txt"
     rubric.write_text(f"{rubric.read_text(encoding='utf-8').strip()} Sé justo.\n", encoding="utf-8")
     printed = copy.run("dvc", "repro", "pairs")
-    assert set(toy.ran(printed)) - {"pairs"} == {"scored@rubric"}
+    assert set(toy.ran(printed)) - {"pairs"} == {"scored@rubric", "calibrated@rubric"}
     after = _misses(copy.store)
     threads = len(read_rows(copy.root / "data/threads.jsonl", Thread))
     assert after["scored rubric"] - before["scored rubric"] > threads
@@ -572,7 +572,8 @@ def test_a_killed_training_leaves_no_adapter_and_the_next_one_the_same_bytes(cha
     adapter, curves = copy.root / "models/adapter", copy.root / "metrics/curves"
 
     def made() -> dict[str, bytes]:
-        paths = [path for folder in (adapter, curves) for path in folder.rglob("*") if path.is_file()]
+        folders = (adapter, *(curves / name for name in CURVES))  # others are no training's
+        paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
         return {path.relative_to(copy.root).as_posix(): path.read_bytes() for path in paths}
 
     undisturbed = made()

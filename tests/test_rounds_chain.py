@@ -138,9 +138,9 @@ def test_new_prompts_are_answered_judged_and_learned_from(project: toy.Workspace
         assert set(new) <= {row.thread for row in answers}
         report = _get(project, commit, "metrics/pairs.json", tmp_path / f"pairs-{number}")
         counts = json.loads(report.read_text(encoding="utf-8"))
-        assert counts["over_own"]["dropped"]["no_reference"] == len(new)
-        assert counts["best_over_worst"]["total"] == len(threads)
-        assert counts["best_over_worst"]["dropped"]["no_reference"] == 0
+        assert counts["over_own"]["threads"]["dropped"]["no_reference"] == len(new)
+        assert counts["best_over_worst"]["threads"]["total"] == len(threads)
+        assert counts["best_over_worst"]["threads"]["dropped"]["no_reference"] == 0
 
 
 @pytest.mark.usefixtures("finished")
