@@ -27,7 +27,7 @@ STAGES: dict[str, dict[str, Any]] = {
     name: stage.get("do", {}) | stage  # a foreach has its stage under `do`
     for name, stage in YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"].items()
 }
-COMMANDS = {"annotate"}  # scripts that a person runs, and no stage does
+COMMANDS = {"annotate", "explain"}  # scripts that a person runs, and no stage does
 SCRIPTS = sorted(path for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Modules that a stage reaches by a name in params.yaml, and how dvc.yaml names them and their templates.

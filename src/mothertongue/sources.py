@@ -120,16 +120,17 @@ def _read(source: Conversations, wanted: Sequence[str], folder: Path) -> tuple[l
             codes = [source.language] if source.language else wanted
             return from_exchanges(source.id, (row for code in codes for row in _corpus(source, code)))
         case HubConversations():
-            return _parse(source, _hub(source, "raw.sources"), wanted)
+            return parse_source(source, _hub(source, "raw.sources"), wanted)
         case FileConversations():
             path = folder / source.id
             rows = ((f"{path}:{number}", row) for number, row in read_objects(path))
-            return _parse(source, rows, wanted)
+            return parse_source(source, rows, wanted)
 
 
-def _parse(
+def parse_source(
     source: HubConversations | FileConversations, rows: Numbered, wanted: Sequence[str]
 ) -> tuple[list[Conversation], RowCounts]:
+    """The conversations of some rows of a source, with the number of messages kept and dropped."""
     find_language = partial(row_language, declared=source.language, wanted=wanted)
     match source.format:
         case "messages":

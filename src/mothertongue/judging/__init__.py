@@ -9,6 +9,20 @@ from mothertongue.sampling import Model
 from mothertongue.verdicts import Verdict
 
 
+def render_requests(thread: Thread, answer: Answer, others: Sequence[Answer], params: Judge) -> list[str]:
+    """The turns that a judge reads for its verdict on an answer; `others` are the other answers to the thread."""
+    match params:
+        case RubricJudge():
+            return [rubric.render_request(thread, answer)]
+        case AdditiveJudge():
+            return [additive.render_request(thread, answer)]
+        case GradesJudge():
+            return [grades.render_request(thread, answer, params)]
+        case PairwiseJudge():
+            orders = [pair for other in others for pair in ((answer, other), (other, answer))]
+            return [pairwise.render_request(thread, *pair) for pair in orders]
+
+
 def judge_answers(
     threads: Sequence[Thread], answers: Sequence[Answer], name: str, params: Judge, model: Model
 ) -> list[Verdict]:

@@ -58,10 +58,13 @@ def _average(answer: Answer, votes: Sequence[tuple[float, float]], name: str, le
     return build_verdict(answer, name, score, label_mass, least)
 
 
+def render_request(thread: Thread, answer: Answer) -> str:
+    """The turn that the judge reads before it writes a review."""
+    return prompts.render("additive/request", thread.language, question=format_question(thread), answer=answer.text)
+
+
 def _encode(thread: Thread, answer: Answer, model: Model) -> tuple[int, ...]:
-    question = format_question(thread)
-    text = prompts.render("additive/request", thread.language, question=question, answer=answer.text)
-    return model.chat.encode_prompt([Message(role="user", content=text)])
+    return model.chat.encode_prompt([Message(role="user", content=render_request(thread, answer))])
 
 
 def _encode_review(review: str, language: str, model: Model) -> tuple[int, ...]:

@@ -25,7 +25,8 @@ def judge_answers(
     chat = model.chat
     options = find_score_tokens(chat, model.folder.name, GRADES)
     by_id = {thread.id: thread for thread in threads}
-    written = [chat.encode_prompt(_request(by_id[answer.thread], answer, params)) for answer in answers]
+    asked = [render_request(by_id[answer.thread], answer, params) for answer in answers]
+    written = [chat.encode_prompt([Message(role="user", content=text)]) for text in asked]
     grades: list[dict[str, float]] = [{} for _ in answers]
     masses: list[list[float]] = [[] for _ in answers]
     for number, criterion in enumerate(params.criteria):
@@ -46,12 +47,12 @@ def judge_answers(
     ]
 
 
-def _request(thread: Thread, answer: Answer, params: GradesJudge) -> list[Message]:
-    text = prompts.render(
+def render_request(thread: Thread, answer: Answer, params: GradesJudge) -> str:
+    """The turn that the judge reads."""
+    return prompts.render(
         "grades/request",
         thread.language,
         question=format_question(thread),
         answer=answer.text,
         criteria=", ".join(params.criteria),
     )
-    return [Message(role="user", content=text)]

@@ -94,16 +94,20 @@ def _are_alike(one: Answer, other: Answer) -> bool:
     return one.text.split() == other.text.split()
 
 
-def _encode(thread: Thread, first: Answer, second: Answer, model: Model) -> tuple[int, ...]:
-    language, chat = thread.language, model.chat
+def render_request(thread: Thread, first: Answer, second: Answer) -> str:
+    """The turn that the judge reads."""
     question = format_question(thread)
     key = row_id(question, first.text, second.text)[:6]  # no text can have it in itself
-    text = prompts.render(
+    return prompts.render(
         "pairwise/request",
-        language,
+        thread.language,
         question=fence(f"question_{key}", question),
         first=fence(f"answer_1_{key}", first.text),
         second=fence(f"answer_2_{key}", second.text),
     )
-    opening = chat.tokenizer.encode(f"{prompts.render('pairwise/opening', language)} ", add_special_tokens=False)
-    return (*chat.encode_prompt([Message(role="user", content=text)]), *opening)
+
+
+def _encode(thread: Thread, first: Answer, second: Answer, model: Model) -> tuple[int, ...]:
+    opening = f"{prompts.render('pairwise/opening', thread.language)} "
+    prompt = model.chat.encode_prompt([Message(role="user", content=render_request(thread, first, second))])
+    return (*prompt, *model.chat.tokenizer.encode(opening, add_special_tokens=False))

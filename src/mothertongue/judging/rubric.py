@@ -31,9 +31,14 @@ def judge_answers(
     ]
 
 
+def render_request(thread: Thread, answer: Answer) -> str:
+    """The turn that the judge reads."""
+    return prompts.render("rubric/request", thread.language, question=format_question(thread), answer=answer.text)
+
+
 def _request(thread: Thread, answer: Answer, chat: Chat, options: tuple[int, ...]) -> NextTokenLogprobs:
     language = thread.language
-    text = prompts.render("rubric/request", language, question=format_question(thread), answer=answer.text)
+    text = render_request(thread, answer)
     # The judge's turn begins with "Score: ", so that a score is the likely next token.
     opening = chat.tokenizer.encode(f"{prompts.render('rubric/opening', language)} ", add_special_tokens=False)
     prompt = chat.encode_prompt([Message(role="user", content=text)])

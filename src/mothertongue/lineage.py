@@ -1,0 +1,255 @@
+"""Where a row came from and what it entered: from an item of a figure back to a line of a source."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from mothertongue import filters, judging, languages, threads
+from mothertongue.errors import BadInput
+from mothertongue.measurements import SampleScore
+from mothertongue.params import FileConversations, Params
+from mothertongue.records import Answer, Conversation, Lineage, Pair, Thread, reference_answer, unit_hash
+from mothertongue.rows import index_by_id, read_objects, read_rows
+from mothertongue.sampling import derive_seed
+from mothertongue.sources import parse_source
+from mothertongue.verdicts import Verdict
+
+
+@dataclass(frozen=True)
+class Project:
+    """The files of a finished run, read when they are first asked for. `data` and `metrics` are their folders."""
+
+    values: Params
+    data: Path
+    metrics: Path
+
+    @cached_property
+    def conversations(self) -> Mapping[str, Conversation]:
+        """Those that passed the filters."""
+        return index_by_id(read_rows(self.data / "filtered.jsonl", Conversation))
+
+    @cached_property
+    def threads(self) -> Mapping[str, Thread]:
+        """All threads."""
+        return index_by_id(read_rows(self.data / "threads.jsonl", Thread))
+
+    @cached_property
+    def answers(self) -> Mapping[str, Answer]:
+        """Those of all generators, and the experts'."""
+        found = [
+            answer
+            for name in self.values.generated
+            for answer in read_rows(self.data / f"generated/{name}.jsonl", Answer)
+        ]
+        experts = [reference_answer(thread) for thread in self.threads.values() if thread.reference is not None]
+        return index_by_id([*found, *experts])
+
+    @cached_property
+    def verdicts(self) -> Sequence[Verdict]:
+        """Those of all judges."""
+        return [row for name in self.values.scored for row in read_rows(self.data / f"scored/{name}.jsonl", Verdict)]
+
+    @cached_property
+    def pairs(self) -> Mapping[str, Pair]:
+        """All pairs that are written."""
+        return index_by_id(read_rows(self.data / "pairs.jsonl", Pair))
+
+    @cached_property
+    def measured(self) -> Sequence[tuple[str, str, SampleScore]]:
+        """(column, suite, item) of all measured models."""
+        metrics = self.values.metrics
+        return [
+            (column, suite, row)
+            for column in metrics.models
+            for suite in metrics.suites
+            for row in read_rows(self.metrics / f"measured/{column}/{suite}.items.jsonl", SampleScore)
+        ]
+
+
+def explain(identity: str, project: Project) -> Iterator[str]:
+    """Lines of text about the row with an id, from what it entered back to its source.
+
+    Raises BadInput where there is no such row.
+    """
+    if pair := project.pairs.get(identity):
+        yield from _explain_pair(pair, project)
+    elif answer := project.answers.get(identity):
+        yield from _explain_answer(answer, project)
+    elif thread := project.threads.get(identity):
+        yield from _list_answers(thread, project)
+        yield from _explain_thread(thread, project)
+    elif conversation := project.conversations.get(identity):
+        yield from _explain_conversation(conversation, project)
+        threads_of = [row for row in project.threads.values() if row.conversation == identity]
+        yield from (f"  thread {row.id}: split {row.split}" for row in threads_of)
+    elif any(row.id == identity for _, _, row in project.measured):
+        yield f"item {identity} of data/suites"
+        yield from _list_measured(identity, project)
+    else:
+        raise BadInput(
+            f"no pair, answer, thread, conversation or measured item has the id {identity!r}; take one of"
+            " data/*.jsonl, or of metrics/measured/*/*.items.jsonl"
+        )
+
+
+def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
+    rule = next((rule for rule in project.values.pairs.rules if rule.name == pair.rule), None)
+    asked = f" (chosen {rule.chosen}, rejected {rule.rejected}, min_margin {rule.min_margin:g})" if rule else ""
+    yield f"pair {pair.id}: rule {pair.rule}{asked}, ranked by {pair.judge}, split {pair.split}"
+    steps = [name for name, step in project.values.adapter.items() if step.data == "pairs"]
+    if pair.split == "train":
+        yield f"  learned by: {_join(steps)}"
+    else:
+        yield f"  held out: {_join(steps)} are watched on it in training"
+    yield f"  question: {_quote(pair.prompt[-1].content)}"
+    for side, (text, lineage) in zip(("chosen", "rejected"), pair.sides, strict=True):
+        yield f"  {side}: answer {lineage.answer} by {_describe_side(lineage)}: {_quote(text)}"
+    yield from _list_measured(pair.id, project)
+    for lineage in (pair.chosen_from, pair.rejected_from):
+        if answer := project.answers.get(lineage.answer):
+            yield from _explain_answer(answer, project, alone=False)
+    if thread := project.threads.get(pair.thread):
+        yield from _explain_thread(thread, project)
+
+
+def _describe_side(lineage: Lineage) -> str:
+    ended = "ended by itself" if lineage.finish == "stop" else "cut at max_tokens"
+    return f"{lineage.generator}, {ended}" + (f", score {lineage.score:g}" if lineage.score is not None else "")
+
+
+def _explain_answer(answer: Answer, project: Project, *, alone: bool = True) -> Iterator[str]:
+    thread = project.threads.get(answer.thread)
+    if answer.generator == "reference":
+        yield f"answer {answer.id}: the expert's to thread {answer.thread}"
+    else:
+        yield f"answer {answer.id}: sample {answer.index} of generator {answer.generator} to thread {answer.thread}"
+        params = project.values.generated[answer.generator]
+        seed = derive_seed(project.values.seed, answer.thread, answer.index)
+        prompt = "with" if params.system_prompt else "without"
+        yield (
+            f"  request: model {params.model} by {params.engine}, {prompt} our system prompt, temperature"
+            f" {params.temperature:g}, top_p {params.top_p:g}, at most {params.max_tokens} tokens, seed {seed}"
+        )
+        yield f"  {answer.tokens} tokens, {'ended by itself' if answer.finish == 'stop' else 'cut at max_tokens'}"
+    yield f"  text: {_quote(answer.text)}"
+    for verdict in project.verdicts:
+        if verdict.answer == answer.id and thread:
+            yield from _explain_verdict(verdict, answer, thread, project)
+    if alone:
+        for pair in project.pairs.values():
+            sides = [name for name, side in (("chosen", pair.chosen_from), ("rejected", pair.rejected_from))
+                     if side.answer == answer.id]  # fmt: skip
+            if sides:
+                yield f"  {sides[0]} in pair {pair.id} by rule {pair.rule}, split {pair.split}"
+        if thread:
+            yield from _explain_thread(thread, project)
+
+
+def _explain_verdict(verdict: Verdict, answer: Answer, thread: Thread, project: Project) -> Iterator[str]:
+    params = project.values.scored[verdict.judge]
+    score = f"score {verdict.score:.3f}" if verdict.score is not None else verdict.outcome
+    mass = f", label mass {verdict.label_mass:.3f}" if verdict.label_mass is not None else ""
+    compared = f", {verdict.compared} comparisons, {verdict.flips} flips" if verdict.compared else ""
+    yield f"  verdict {verdict.id} of judge {verdict.judge} (model {params.model}): {score}{mass}{compared}"
+    others = [row for row in project.answers.values() if row.thread == thread.id and row.id != answer.id]
+    if params.kind == "pairwise":  # with those that it was compared with
+        judged = {row.answer for row in project.verdicts if row.judge == verdict.judge}
+        others = sorted((row for row in others if row.id in judged), key=lambda row: row.id)
+    for text in judging.render_requests(thread, answer, others, params):
+        yield "  it read:"
+        yield from (f"    | {line}" for line in text.splitlines())
+
+
+def _explain_thread(thread: Thread, project: Project) -> Iterator[str]:
+    yield f"thread {thread.id}: {thread.language}, split {thread.split}, turn {len(thread.prompt) + 1}"
+    conversation = project.conversations.get(thread.conversation)
+    if conversation:
+        yield f"  {_explain_split(conversation, project)}"
+    for message in thread.prompt:
+        yield f"  {message.role}: {_quote(message.content)}"
+    yield f"  expert: {_quote(thread.reference) if thread.reference is not None else 'none'}"
+    learned = [name for name, step in project.values.adapter.items() if step.data == "threads"]
+    if learned and thread.split == "train" and thread.reference is not None:
+        yield f"  learned by: {_join(learned)}"
+    yield from _list_measured(thread.id, project)
+    if conversation:
+        yield from _explain_conversation(conversation, project)
+
+
+def _explain_split(conversation: Conversation, project: Project) -> str:
+    params = project.values.threads
+    place = unit_hash(threads.opening_words(conversation))
+    return (
+        f"why: drawn by the words of its opening, {place:.4f} of 0 to 1; test is below {params.test:g}, validation"
+        f" below {params.test + params.validation:g}"
+    )
+
+
+def _explain_conversation(conversation: Conversation, project: Project) -> Iterator[str]:
+    yield f"conversation {conversation.id}: {len(conversation.messages)} turns, from {conversation.source}"
+    yield f"  source: {_locate(conversation, project)}"
+    params = project.values.filtered
+    text = "\n".join(message.content for message in conversation.messages)
+    words = [len(languages.split_words(message.content)) for message in conversation.messages]
+    answers = [n for n, message in zip(words, conversation.messages, strict=True) if message.role == "assistant"]
+    yield (
+        f"  filters: {conversation.language} {languages.probability(text, conversation.language):.2f} (at least"
+        f" {params.min_language:g}), shortest answer {min(answers, default=0)} words (at least {params.min_words}),"
+        f" longest turn {max(words)} (at most {params.max_words}), letters {filters.letter_share(text):.2f} (at least"
+        f" {params.min_letters:g})"
+    )
+
+
+def _locate(conversation: Conversation, project: Project) -> str:
+    """File and lines that a conversation was made of, as far as its source has lines."""
+    for source in project.values.raw.sources:
+        if not isinstance(source, FileConversations) or source.id != conversation.source:
+            continue
+        path = project.data / "sources" / source.id
+        for number, row in read_objects(path):
+            where = f"{path}:{number}"
+            if source.format == "oasst_messages":
+                if str(row.get("text")) == conversation.messages[-1].content:
+                    return f"{where} (its last message)"
+            elif any(
+                found.id == conversation.id
+                for found in parse_source(source, [(where, row)], project.values.languages)[0]
+            ):
+                return where
+    return f"{conversation.source} (no file of lines)"
+
+
+def _list_answers(thread: Thread, project: Project) -> Iterator[str]:
+    for answer in sorted(project.answers.values(), key=lambda answer: (answer.generator, answer.index)):
+        if answer.thread == thread.id:
+            yield f"  answered by {answer.generator}: {answer.id}: {_quote(answer.text)}"
+    for pair in project.pairs.values():
+        if pair.thread == thread.id:
+            yield f"  in pair {pair.id} by rule {pair.rule}"
+
+
+def _list_measured(identity: str, project: Project) -> Iterator[str]:
+    """What a measured item counted as in each figure of each column: its value, or sufficient statistics of several."""
+    by_place: dict[tuple[str, str], list[SampleScore]] = {}
+    for column, suite, row in project.measured:
+        if row.id == identity:
+            by_place.setdefault((column, suite), []).append(row)
+    for (column, suite), rows in by_place.items():
+        figures = ", ".join(f"{row.figure} {_describe_values(row.values)}" for row in rows)
+        yield f"  measured on {column}, suite {suite}: {figures}"
+        if text := next((row.text for row in rows if row.text), ""):
+            yield f"    answer: {_quote(text)}"
+
+
+def _describe_values(values: Sequence[float]) -> str:
+    return " of ".join(f"{value:g}" for value in values) if len(values) < 3 else "(counts)"
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names) or "no step"
+
+
+def _quote(text: str) -> str:
+    flat = " ".join(text.split())
+    return f"«{flat[:200]}{'…' if len(flat) > 200 else ''}»"

@@ -1,0 +1,165 @@
+"""From a row back to its source: what is printed, for each kind of row."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import PARAMS
+
+from mothertongue.measurements import SampleScore
+from mothertongue.records import Answer, Pair, Thread, reference_answer
+from mothertongue.rows import read_rows, write_json, write_rows
+from mothertongue.verdicts import Verdict
+from stages import explain, filtered, pairs, raw, threads
+
+QUESTIONS = {
+    "¿Dónde queda la biblioteca?": "Está en la plaza mayor, junto al museo.",
+    "¿Qué hora es en Madrid?": "Son las tres de la tarde.",
+    "¿Dónde está la farmacia?": "No la he visto hoy por aquí.",
+    "¿Cuánto cuesta el pan de hoy?": "Cuesta un euro y medio, como siempre.",
+}
+
+
+@pytest.fixture
+def project(workplace: Path) -> dict[str, Thread]:
+    """A run up to the pairs, with a judge that compares answers and one measured column; threads by question."""
+    compares = "second: {kind: pairwise, model: base, engine: transformers, min_label_mass: 0.0}"
+    changed = PARAMS.replace(
+        "second: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.0}", compares
+    ).replace("min_margin: 1}", "min_margin: 0}")
+    assert compares in changed
+    Path("params.yaml").write_text(changed, encoding="utf-8")
+    Path("data/sources").mkdir(parents=True)
+    lines = [
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]}
+        for asked, said in QUESTIONS.items()
+    ]
+    text = "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+    Path("data/sources/dialogues.jsonl").write_text(f"\n{text}", encoding="utf-8")  # the first line is empty
+    for stage, arguments in (
+        (raw.main, ["data/sources", "data/raw.jsonl", "data/texts.jsonl", "metrics/raw.json"]),
+        (filtered.main, ["data/raw.jsonl", "data/filtered.jsonl", "metrics/filtered.json"]),
+        (threads.main, ["data/filtered.jsonl", "data/threads.jsonl", "metrics/threads.json"]),
+    ):
+        assert CliRunner().invoke(stage, arguments).exit_code == 0
+    found = read_rows(workplace / "data/threads.jsonl", Thread)
+    answers = [
+        Answer(id=f"p-{row.id}", thread=row.id, generator="plain", index=0, text="No lo sé.", tokens=4, finish="stop")
+        for row in found
+    ]
+    write_rows(Path("data/generated/plain.jsonl"), answers)
+    write_rows(Path("data/generated/other.jsonl"), [])
+    write_rows(Path("data/scored/rubric.jsonl"), [])
+    verdicts = [
+        Verdict(id=f"v-{answer.id}", thread=row.id, answer=answer.id, judge="second", outcome="score", score=score,
+                label_mass=0.9, compared=1, flips=0)
+        for row in found
+        for answer, score in ((reference_answer(row), 1.0), (answers[found.index(row)], 0.0))
+    ]  # fmt: skip
+    write_rows(Path("data/scored/second.jsonl"), verdicts)
+    for name in ("rubric", "second"):
+        write_json(Path(f"metrics/calibrated/{name}.json"), {})
+    made = CliRunner().invoke(
+        pairs.main,
+        ["data/threads.jsonl", "data/generated", "data/scored", "metrics/calibrated", "data/pairs.jsonl",
+         "metrics/pairs.json", "metrics/curves/pairs"],
+    )  # fmt: skip
+    assert made.exit_code == 0, made.output
+    suites = ("benchmark", "preference", "language", "perplexity", "translation")
+    for column in ("base", "prompted", "dpo", "nf4", "int8"):
+        for suite in suites:
+            rows = []
+            if suite == "language":
+                rows = [
+                    SampleScore(id=row.id, language="es", group=row.group, figure="repetition", values=[0.5, 1.0],
+                                text=f"Soy {column}.")
+                    for row in found if row.split != "train"
+                ]  # fmt: skip
+            if suite == "benchmark":
+                rows = [
+                    SampleScore(id="question-1", language="es", group="q", figure="accuracy", values=[1.0], text="")
+                ]
+            write_rows(Path(f"metrics/measured/{column}/{suite}.items.jsonl"), rows)
+    return {row.prompt[-1].content: row for row in found}
+
+
+def explained(identity: str) -> list[str]:
+    result = CliRunner().invoke(explain.main, [identity])
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def one(lines: list[str], start: str) -> str:
+    (found,) = [line for line in lines if line.startswith(start)]
+    return found
+
+
+def pair_of(thread: Thread) -> Pair:
+    (found,) = [row for row in read_rows(Path("data/pairs.jsonl"), Pair) if row.thread == thread.id]
+    return found
+
+
+def test_a_pair_is_followed_back_to_its_line(project: dict[str, Thread]) -> None:
+    for number, (question, row) in enumerate(project.items(), start=2):
+        place = list(QUESTIONS).index(question) + 2
+        lines = explained(pair_of(row).id)
+        assert one(lines, "  source: ") == f"  source: data/sources/dialogues.jsonl:{place}"
+        assert number <= 5
+    lines = explained(pair_of(row).id)
+    assert lines[0].startswith(f"pair {pair_of(row).id}: rule reference_over_plain (chosen reference, rejected plain")
+    assert one(lines, "  chosen: ").endswith(f" by reference, ended by itself, score 1: «{row.reference}»")
+    assert one(lines, "  rejected: ").endswith(" by plain, ended by itself, score 0: «No lo sé.»")
+    assert one(lines, "  request: ").startswith(
+        "  request: model base by transformers, without our system prompt, temp"
+    )
+    assert one(lines, "thread ").startswith(f"thread {row.id}: es, split {row.split}, turn 2")
+    assert one(lines, "  why: ").startswith("  why: drawn by the words of its opening, 0.")
+    assert one(lines, "  filters: ").startswith("  filters: es 0.")
+
+
+def test_each_verdict_comes_with_what_the_judge_read(project: dict[str, Thread]) -> None:
+    row = next(iter(project.values()))
+    lines = explained(f"p-{row.id}")
+    assert one(lines, "  verdict ") == (
+        f"  verdict v-p-{row.id} of judge second (model base): score 0.000, label mass 0.900, 1 comparisons, 0 flips"
+    )
+    assert lines.count("  it read:") == 2  # both orders
+    read = [line for line in lines if line.startswith("    | <answer_1_")]
+    assert len(read) == 2
+    assert any(line == f"    | {row.reference}" for line in lines)
+    assert one(lines, "  rejected in pair ") == (
+        f"  rejected in pair {pair_of(row).id} by rule reference_over_plain, split {row.split}"
+    )
+
+
+def test_a_held_out_thread_shows_the_figures_that_it_entered(project: dict[str, Thread]) -> None:
+    row = next(row for row in project.values() if row.split != "train")
+    lines = explained(row.id)
+    assert one(lines, "  measured on dpo, ") == "  measured on dpo, suite language: repetition 0.5 of 1"
+    assert "    answer: «Soy dpo.»" in lines
+    assert one(lines, "  answered by plain: ") == f"  answered by plain: p-{row.id}: «No lo sé.»"
+    learned = next(row for row in project.values() if row.split == "train")
+    assert not [line for line in explained(learned.id) if "measured" in line]
+
+
+def test_a_conversation_and_an_item_of_a_suite(project: dict[str, Thread]) -> None:
+    row = next(iter(project.values()))
+    assert one(explained(row.conversation), "  thread ") == f"  thread {row.id}: split {row.split}"
+    assert explained("question-1")[:2] == [
+        "item question-1 of data/suites",
+        "  measured on base, suite benchmark: accuracy 1",
+    ]
+
+
+@pytest.mark.usefixtures("project")
+def test_no_such_row() -> None:
+    result: Any = CliRunner().invoke(explain.main, ["nothing"])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        (
+            "Error: no pair, answer, thread, conversation or measured item has the id 'nothing'; take one of"
+            " data/*.jsonl, or of metrics/measured/*/*.items.jsonl\n"
+        ),
+    )
