@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+
 from benchmarks import hostile
 
 TECHNIQUES = {"instruction", "score", "role", "control", "null", "padding", "praise"}
