@@ -60,7 +60,7 @@ def read(key: Path, table: Path, out: Path, annotator: str) -> None:
     asked = read_rows(key, AnnotatedItem)
     rows = sheets.read_choices(table, asked, annotator.strip())
     write_rows(out, rows)
-    console.say(f"{out}: {len(rows)} of {len(asked)} items")
+    console.say(f"{out}: {len(rows)} of {len(asked)} items; `git add` it, so that experiments have it as well")
 
 
 def refuse_existing(path: Path) -> None:

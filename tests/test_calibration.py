@@ -118,6 +118,7 @@ def test_two_people_agree_as_scikit_learn_says() -> None:
         assert found[name]["kappa"].groups == 170  # different questions, of up to several pairs of answers
         assert 0.75 < found[name]["kappa"].low < kappa < found[name]["kappa"].high < 0.95
     assert together["kappa"].value == pytest.approx(0.8642, abs=1e-4)
+    assert together["kappa"].n == 3 * 999
 
 
 def _choices(items: Sequence[AnnotatedItem]) -> list[tuple[int, ...]]:
@@ -259,8 +260,12 @@ def test_a_group_counts_as_one_observation() -> None:
     assert (found.value, found.groups, found.n) == (once.value, 3, 12)
     assert (found.low, found.high) == pytest.approx((once.low, once.high))
     assert parse(item("a", {"ana": 1}))[0].group != parse(item("b", {"ana": 1}))[0].group
-    same = [{"role": "user", "content": "Hola."}]
-    assert len({row.group for row in parse(*(item(name, {"ana": 1}, prompt=same) for name in "abc"))}) == 1
+
+    def ask(*turns: tuple[str, str]) -> str:
+        return parse(item("a", {"ana": 1}, prompt=[{"role": role, "content": text} for role, text in turns]))[0].group
+
+    start = ("system", "Eres un asistente.")
+    assert ask(start, ("user", "Hola.")) == ask(("user", "¡hola!")) != ask(start, ("user", "Adiós."))
 
 
 @pytest.mark.parametrize("values", [[1.0] * 5, [0.5] * 12, [0.5, 1.0, 1.0], [1.0] * 19 + [0.5]])
@@ -320,8 +325,10 @@ def test_reliability_puts_equal_distances_into_one_bin() -> None:
     assert cards.render_reliability({}).splitlines()[1] == "NaN,NaN,NaN,NaN,0"
 
 
-@pytest.mark.parametrize(("count", "kappa"), [(60, 0.5), (12, 0.5), (12, 0.9)])
-def test_the_interval_of_kappa_holds_the_truth(monkeypatch: pytest.MonkeyPatch, count: int, kappa: float) -> None:
+@pytest.mark.parametrize(("count", "kappa", "rows_each"), [(60, 0.5, 1), (12, 0.5, 1), (12, 0.9, 1), (12, 0.9, 6)])
+def test_the_interval_of_kappa_holds_the_truth(
+    monkeypatch: pytest.MonkeyPatch, count: int, kappa: float, rows_each: int
+) -> None:
     """Of 100 samples it misses it in at most 5 + 3 standard deviations."""
     monkeypatch.setattr(agreement, "RESAMPLES", 400)
     draw = np.random.default_rng(3)
@@ -330,7 +337,7 @@ def test_the_interval_of_kappa_holds_the_truth(monkeypatch: pytest.MonkeyPatch, 
         theirs = draw.choice([-1, 1], size=count)
         ours = np.where(draw.random(count) < kappa, theirs, draw.choice([-1, 1], size=count))
         rows = [Judged(f"{n:02}", float(a), float(b)) for n, (a, b) in enumerate(zip(ours, theirs, strict=True))]
-        found = agreement.measure_agreement(rows, 1, "").get("kappa")
+        found = agreement.measure_agreement(rows * rows_each, 1, "").get("kappa")
         missed += found is None or not found.low <= kappa <= found.high
     assert missed <= 12
 
@@ -345,6 +352,14 @@ def test_judges_that_always_say_the_same() -> None:
     assert found["kappa"].low < 0 < found["kappa"].high
     assert "pearson" not in found
     assert card.reliability == []
+
+
+def test_a_perfect_correlation_has_no_interval() -> None:
+    items = parse(*(item(f"{n:02}", {"ana": 1 + n % 2}) for n in range(12)))
+    (card,) = cards_of(items, {row.id: [1 - n % 2, n % 2] for n, row in enumerate(items)}).values()
+    found = card.raters["judge"]
+    assert not {"pearson", "spearman", "kendall"} & set(found)
+    assert (found["kappa"].value, found["kappa"].low < 0.9) == (1, True)
 
 
 def test_few_groups_have_no_bootstrap() -> None:
@@ -436,7 +451,8 @@ def test_a_judge_that_cannot_be_compared_makes_no_pairs() -> None:
         cards.check_agreement({"rubric": {"es": card}}, [RULE], ["es"], 0)
     assert str(error.value) == (
         "pairs.rules: best_over_worst: judge rubric cannot be compared with people (es): of 80 answers it has no score"
-        " for 80, and of 40 pairs people prefer neither in 2; take another judge, or have pairs of answers annotated"
+        " for 80, and in 2 of 40 pairs most people prefer neither, or there is no majority; take another judge, or have"
+        " more pairs annotated"
     )
 
 

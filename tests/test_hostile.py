@@ -1,45 +1,80 @@
 """Answers that try to sway a judge: what there is of them, and how their success is measured."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from benchmarks import hostile
+from mothertongue.verdicts import Verdict
 
-TECHNIQUES = {"instruction", "score", "role", "control", "null", "padding", "praise"}
+TECHNIQUES = {"instruction", "score", "role", "control", "null", "padding", "praise", "template"}
+ROWS = hostile.read_rows()
 
 
-def test_there_are_forty_answers_of_each_technique_in_each_language() -> None:
-    rows = hostile.read_rows()
-    assert len(rows) >= 40
-    assert Counter((row["language"], row["technique"]) for row in rows) == {
-        (language, technique): 2 for language in ("es", "it", "en") for technique in TECHNIQUES
+def test_each_technique_has_two_attempts_in_each_language() -> None:
+    assert len(ROWS) >= 40
+    assert Counter((row["language"], row["technique"]) for row in ROWS) == {
+        (language, technique): 2 for language in hostile.LANGUAGES for technique in TECHNIQUES
     }
-    assert len({row["question"] for row in rows}) == len(rows)
-    for row in rows:
+    assert len({row["question"] for row in ROWS}) == len(ROWS)
+    for row in ROWS:
         assert len({row["good"], row["plain"], row["hostile"]}) == 3
         assert row["technique"] == "null" or row["hostile"].startswith(row["plain"])
+    assert set(Counter(hostile.name_groups(ROWS)).values()) == {len(hostile.LANGUAGES)}
 
 
-def test_success_is_measured_beside_its_control() -> None:
-    scores: dict[str, dict[str, float | None]] = {
-        "a": {"good": 3.0, "plain": 1.0, "hostile": 4.0},
-        "b": {"good": 3.0, "plain": 1.0, "hostile": 2.0},
-        "c": {"good": 3.0, "plain": 3.0, "hostile": 3.0},
-        "d": {"good": 3.0, "plain": None, "hostile": 4.0},  # unparsed
+def test_each_two_answers_are_a_thread() -> None:
+    threads, answers = hostile.build_threads(ROWS)
+    assert len(threads) == 3 * len(ROWS)
+    assert Counter(answer.thread for answer in answers) == {thread.id: 2 for thread in threads}
+    assert {answer.generator for answer in answers} == {"good", "plain", "hostile"}
+    by_id = {answer.id: answer.text for answer in answers}
+    assert by_id["0 plain over good plain"] == ROWS[0]["plain"]
+
+
+def scores(kind: str) -> dict[str, float | None]:
+    """Of a judge that gives every answer of a kind 1 and others 0; it cannot read null answers."""
+    threads, answers = hostile.build_threads(ROWS)
+    groups = {thread.id: thread.group for thread in threads}
+    return {
+        answer.id: None if groups[answer.thread].startswith("null") else float(answer.generator == kind)
+        for answer in answers
     }
-    found = hostile.measure(scores)
-    assert {name: (row.value, row.n) for name, row in found.items()} == {
-        "over good": (0.625, 4),
-        "plain over good": (pytest.approx(0.5 / 3), 3),
-        "over plain": (pytest.approx(2.5 / 3), 3),
-    }
-    assert hostile.describe({}) == "– | – | –"
 
 
-def test_each_question_becomes_a_thread_with_three_answers() -> None:
-    threads, answers = hostile.build_threads(hostile.read_rows()[:2])
-    kinds: Any = Counter(answer.generator for answer in answers)
-    assert (len(threads), kinds) == (2, {"good": 2, "plain": 2, "hostile": 2})
-    assert {answer.thread for answer in answers} == {thread.id for thread in threads}
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("hostile", ("1.000", "0.500", "1.000")), ("good", ("0.000", "0.000", "0.500")),
+     ("plain", ("0.500", "1.000", "0.000"))],
+)  # fmt: skip
+def test_success_is_measured_beside_its_control(kind: str, expected: tuple[str, ...]) -> None:
+    threads, _ = hostile.build_threads(ROWS)
+    cells = hostile.describe(threads, scores(kind), "all").split(" | ")
+    assert tuple(cell.split()[0] for cell in cells[:3]) == expected
+    assert all(cell.endswith(" (42)") for cell in cells[:3])
+    assert cells[3] == "18"  # three comparisons of six questions
+    assert hostile.describe(threads, scores(kind), "null") == "– | – | – | 18"
+    low = float(cells[0].split("[")[1].split(",")[0])
+    assert low == pytest.approx({"hostile": 0.785, "good": 0, "plain": 0.268}[kind], abs=0.001)  # of 14 groups
+
+
+def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge(threads: Any, answers: Any, name: str, *_: Any) -> list[Verdict]:
+        assert (len(threads), name) == (3 * len(ROWS), "second")
+        return [
+            Verdict(id=row.id, thread=row.thread, answer=row.id, judge=name, outcome="score", score=1.0, label_mass=1.0)
+            for row in answers
+        ]
+
+    monkeypatch.setattr(hostile, "Model", lambda *_: None)
+    monkeypatch.setattr(hostile.judging, "judge_answers", judge)
+    monkeypatch.setenv("MOTHERTONGUE_STORE", str(workplace / "store"))
+    result = CliRunner().invoke(hostile.main, ["second"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "| second | over good | plain over good | over plain | unparsed |"
+    assert lines[2].startswith("| all | 0.500 [0.280, 0.720] (48) |")
+    assert len(lines) == 2 + 1 + len(TECHNIQUES)

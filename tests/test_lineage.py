@@ -102,11 +102,14 @@ def pair_of(thread: Thread) -> Pair:
 
 
 def test_a_pair_is_followed_back_to_its_line(project: dict[str, Thread]) -> None:
-    for number, (question, row) in enumerate(project.items(), start=2):
+    for question, row in project.items():
         place = list(QUESTIONS).index(question) + 2
         lines = explained(pair_of(row).id)
         assert one(lines, "  source: ") == f"  source: data/sources/dialogues.jsonl:{place}"
-        assert number <= 5
+        use = {"train": "learned by", "validation": "watched during the training of", "test": "held out from"}[
+            row.split
+        ]
+        assert one(lines, f"  {use}: dpo")
     lines = explained(pair_of(row).id)
     assert lines[0].startswith(f"pair {pair_of(row).id}: rule reference_over_plain (chosen reference, rejected plain")
     assert one(lines, "  chosen: ").endswith(f" by reference, ended by itself, score 1: «{row.reference}»")
@@ -125,7 +128,7 @@ def test_each_verdict_comes_with_what_the_judge_read(project: dict[str, Thread])
     assert one(lines, "  verdict ") == (
         f"  verdict v-p-{row.id} of judge second (model base): score 0.000, label mass 0.900, 1 comparisons, 0 flips"
     )
-    assert lines.count("  it read:") == 2  # both orders
+    assert len([line for line in lines if line.startswith("  it read (")]) == 2  # both orders
     read = [line for line in lines if line.startswith("    | <answer_1_")]
     assert len(read) == 2
     assert any(line == f"    | {row.reference}" for line in lines)
@@ -144,6 +147,29 @@ def test_a_held_out_thread_shows_the_figures_that_it_entered(project: dict[str, 
     assert not [line for line in explained(learned.id) if "measured" in line]
 
 
+def test_what_a_judge_was_not_asked_is_not_shown(project: dict[str, Thread]) -> None:
+    row = next(iter(project.values()))
+    same = Answer(id=f"p-{row.id}", thread=row.id, generator="plain", index=0, text=f" {row.reference}\x1b[31m",
+                  tokens=4, finish="stop")  # fmt: skip
+    write_rows(Path("data/generated/plain.jsonl"), [same.model_copy(update={"text": f" {row.reference} "})])
+    assert not [line for line in explained(f"p-{row.id}") if line.startswith("  it read")]
+    write_rows(Path("data/generated/plain.jsonl"), [same])
+    lines = explained(f"p-{row.id}")
+    assert [line for line in lines if line.startswith("  it read")]
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_a_dropped_conversation_and_a_changed_source(project: dict[str, Thread]) -> None:
+    row = next(iter(project.values()))
+    Path("data/filtered.jsonl").write_text("", encoding="utf-8")
+    Path("data/sources/dialogues.jsonl").write_text("", encoding="utf-8")
+    lines = explained(row.conversation)
+    assert one(lines, "  dropped by the filters: ").endswith("duplicate")
+    assert one(lines, "  source: ") == (
+        "  source: not found in data/sources/dialogues.jsonl, which may have changed since the run"
+    )
+
+
 def test_a_conversation_and_an_item_of_a_suite(project: dict[str, Thread]) -> None:
     row = next(iter(project.values()))
     assert one(explained(row.conversation), "  thread ") == f"  thread {row.id}: split {row.split}"
@@ -159,7 +185,8 @@ def test_no_such_row() -> None:
     assert (result.exit_code, result.stderr) == (
         1,
         (
-            "Error: no pair, answer, thread, conversation or measured item has the id 'nothing'; take one of"
-            " data/*.jsonl, or of metrics/measured/*/*.items.jsonl\n"
+            "Error: no pair, answer, thread, conversation or measured item has the id 'nothing'; take one of raw,"
+            " threads, generated or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes where it has a"
+            " space\n"
         ),
     )

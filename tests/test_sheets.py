@@ -102,8 +102,14 @@ def test_a_table_is_filled_and_read_back(sheet: list[AnnotatedItem]) -> None:
         f"{item.id}\t{choice}\n" for item, choice in zip(sheet, ("1", "", "0", "2"), strict=True)
     )
     Path("filled.tsv").write_text(filled, encoding="utf-8-sig")
-    assert read_back("filled.tsv") == "data/human/ana.jsonl: 3 of 4 items\n"
-    assert read_back("filled.tsv", "ben") == "data/human/ben.jsonl: 3 of 4 items\n"
+    assert (
+        read_back("filled.tsv")
+        == "data/human/ana.jsonl: 3 of 4 items; `git add` it, so that experiments have it as well\n"
+    )
+    assert (
+        read_back("filled.tsv", "ben")
+        == "data/human/ben.jsonl: 3 of 4 items; `git add` it, so that experiments have it as well\n"
+    )
     found = {item.id: item for item in annotations.read_items(Path("data/human"))}
     assert set(found) == {sheet[place].id for place in (0, 2, 3)}
     for place, preferred in ((0, 1), (2, 0), (3, 2)):
@@ -133,6 +139,14 @@ def test_the_table_of_the_sheet_itself_is_read_with_nothing_chosen(sheet: list[A
         ("id\tpreferred\nx\t1\n", "filled.tsv:2: id: no 'x' in the sheet; take the table of that sheet"),
         ("id\tpreferred\nID\t3\n", "filled.tsv:2: preferred: '3' is none of 1, 2 and 0; fix it, or leave it empty"),
         ("id\tpreferred\nID\t1\nID\t1\n", "filled.tsv:3: id: 'ID' is a duplicate; delete one of them"),
+        (
+            "id\tpreferred\nID\n",
+            "filled.tsv:2: preferred: no such cell; save the table as TSV with quoted texts, and all its columns",
+        ),
+        (
+            'id\tquestion\tpreferred\nID\t"qué\t1\n',
+            "filled.tsv: after line 1: not TSV (unexpected end of data); save the table as TSV with quoted texts",
+        ),
     ],
 )
 def test_a_table_that_is_wrong(sheet: list[AnnotatedItem], table: str, what: str) -> None:
@@ -142,14 +156,26 @@ def test_a_table_that_is_wrong(sheet: list[AnnotatedItem], table: str, what: str
     assert str(error.value) == what.replace("ID", sheet[0].id)
 
 
+def test_a_table_without_a_row_of_the_sheet(sheet: list[AnnotatedItem]) -> None:
+    Path("filled.tsv").write_text(f"id\tpreferred\n{sheet[0].id}\t1\n", encoding="utf-8")
+    with pytest.raises(
+        BadInput, match=r"filled\.tsv: no row for 3 of the sheet's 4 items, such as 'i\w+'; take the whole"
+    ):
+        sheets.read_choices(Path("filled.tsv"), sheet, "ana")
+
+
 def test_nobodys_work_is_written_over(sheet: list[AnnotatedItem]) -> None:
     again = write_sheet()
     assert (again.exit_code, again.stderr) == (
         1,
         "Error: sheet.html: is there already; take another name, or delete it\n",
     )
-    Path("filled.tsv").write_text(f"id\tpreferred\n{sheet[0].id}\t1\n", encoding="utf-8")
-    assert read_back("filled.tsv") == "data/human/ana.jsonl: 1 of 4 items\n"
+    rows = "".join(f"{item.id}\t{'1' if item == sheet[0] else ''}\n" for item in sheet)
+    Path("filled.tsv").write_text(f"id\tpreferred\n{rows}", encoding="utf-8")
+    assert (
+        read_back("filled.tsv")
+        == "data/human/ana.jsonl: 1 of 4 items; `git add` it, so that experiments have it as well\n"
+    )
     before = Path("data/human/ana.jsonl").read_bytes()
     assert read_back("filled.tsv") == "Error: data/human/ana.jsonl: is there already; take another name, or delete it\n"
     assert Path("data/human/ana.jsonl").read_bytes() == before
@@ -217,7 +243,10 @@ def test_a_page_is_filled_by_keys_in_a_browser(sheet: list[AnnotatedItem], brows
     deadline = time.monotonic() + 60
     while not saved.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert read_back(str(saved)) == "data/human/ana.jsonl: 3 of 4 items\n"
+    assert (
+        read_back(str(saved))
+        == "data/human/ana.jsonl: 3 of 4 items; `git add` it, so that experiments have it as well\n"
+    )
     found = read_rows(Path("data/human/ana.jsonl"), AnnotatedItem)
     assert {item.id: item.annotations[0].preferred for item in found} == {
         sheet[0].id: 1,

@@ -40,8 +40,9 @@ class AnnotatedItem(Row):
 
     @property
     def group(self) -> str:
-        """The same for items whose conversations open alike: they are not independent."""
-        return row_id(self.language, self.prompt[0].content)
+        """The same for items whose conversations open with the same words of a user: they are not independent."""
+        text = next(turn.content for turn in self.prompt if turn.role == "user")
+        return row_id(self.language, " ".join(languages.split_words(text)) or text)
 
     @model_validator(mode="after")
     def _check(self) -> "AnnotatedItem":

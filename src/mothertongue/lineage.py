@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from unicodedata import category
 
 from mothertongue import filters, judging, languages, threads
 from mothertongue.errors import BadInput
@@ -26,8 +27,13 @@ class Project:
 
     @cached_property
     def conversations(self) -> Mapping[str, Conversation]:
-        """Those that passed the filters."""
-        return index_by_id(read_rows(self.data / "filtered.jsonl", Conversation))
+        """All that the sources gave."""
+        return {row.id: row for row in read_rows(self.data / "raw.jsonl", Conversation)}  # some are there twice
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Ids of those that passed the filters."""
+        return frozenset(row.id for row in read_rows(self.data / "filtered.jsonl", Conversation))
 
     @cached_property
     def threads(self) -> Mapping[str, Thread]:
@@ -88,8 +94,8 @@ def explain(identity: str, project: Project) -> Iterator[str]:
         yield from _list_measured(identity, project)
     else:
         raise BadInput(
-            f"no pair, answer, thread, conversation or measured item has the id {identity!r}; take one of"
-            " data/*.jsonl, or of metrics/measured/*/*.items.jsonl"
+            f"no pair, answer, thread, conversation or measured item has the id {identity!r}; take one of raw, threads,"
+            " generated or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes where it has a space"
         )
 
 
@@ -98,10 +104,8 @@ def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
     asked = f" (chosen {rule.chosen}, rejected {rule.rejected}, min_margin {rule.min_margin:g})" if rule else ""
     yield f"pair {pair.id}: rule {pair.rule}{asked}, ranked by {pair.judge}, split {pair.split}"
     steps = [name for name, step in project.values.adapter.items() if step.data == "pairs"]
-    if pair.split == "train":
-        yield f"  learned by: {_join(steps)}"
-    else:
-        yield f"  held out: {_join(steps)} are watched on it in training"
+    use = {"train": "learned by", "validation": "watched during the training of", "test": "held out from"}[pair.split]
+    yield f"  {use}: {_join(steps)}" + (", unless it is longer than max_length" if pair.split == "train" else "")
     yield f"  question: {_quote(pair.prompt[-1].content)}"
     for side, (text, lineage) in zip(("chosen", "rejected"), pair.sides, strict=True):
         yield f"  {side}: answer {lineage.answer} by {_describe_side(lineage)}: {_quote(text)}"
@@ -157,8 +161,8 @@ def _explain_verdict(verdict: Verdict, answer: Answer, thread: Thread, project: 
         judged = {row.answer for row in project.verdicts if row.judge == verdict.judge}
         others = sorted((row for row in others if row.id in judged), key=lambda row: row.id)
     for text in judging.render_requests(thread, answer, others, params):
-        yield "  it read:"
-        yield from (f"    | {line}" for line in text.splitlines())
+        yield "  it read (here before control tokens are escaped, and without the opening of its own turn):"
+        yield from (f"    | {_clean(line)}" for line in text.splitlines())
 
 
 def _explain_thread(thread: Thread, project: Project) -> Iterator[str]:
@@ -178,6 +182,8 @@ def _explain_thread(thread: Thread, project: Project) -> Iterator[str]:
 
 
 def _explain_split(conversation: Conversation, project: Project) -> str:
+    if conversation.unanswered:
+        return "why: a prompt without an expert's answer is always in train"
     params = project.values.threads
     place = unit_hash(threads.opening_words(conversation))
     return (
@@ -193,9 +199,12 @@ def _explain_conversation(conversation: Conversation, project: Project) -> Itera
     text = "\n".join(message.content for message in conversation.messages)
     words = [len(languages.split_words(message.content)) for message in conversation.messages]
     answers = [n for n, message in zip(words, conversation.messages, strict=True) if message.role == "assistant"]
+    if conversation.id not in project.kept:
+        yield f"  dropped by the filters: {filters.drop_reason(conversation, params) or 'duplicate'}"
+    shortest = f", shortest answer {min(answers)} words (at least {params.min_words})" if answers else ""
     yield (
         f"  filters: {conversation.language} {languages.probability(text, conversation.language):.2f} (at least"
-        f" {params.min_language:g}), shortest answer {min(answers, default=0)} words (at least {params.min_words}),"
+        f" {params.min_language:g}){shortest},"
         f" longest turn {max(words)} (at most {params.max_words}), letters {filters.letter_share(text):.2f} (at least"
         f" {params.min_letters:g})"
     )
@@ -207,16 +216,18 @@ def _locate(conversation: Conversation, project: Project) -> str:
         if not isinstance(source, FileConversations) or source.id != conversation.source:
             continue
         path = project.data / "sources" / source.id
+        last = conversation.messages[-1].content
+        found = []
         for number, row in read_objects(path):
-            where = f"{path}:{number}"
-            if source.format == "oasst_messages":
-                if str(row.get("text")) == conversation.messages[-1].content:
-                    return f"{where} (its last message)"
-            elif any(
-                found.id == conversation.id
-                for found in parse_source(source, [(where, row)], project.values.languages)[0]
-            ):
-                return where
+            if source.format == "oasst_messages":  # a conversation is a path of rows
+                found += [number] * (row.get("text") == last)
+            else:
+                rows, _ = parse_source(source, [(f"{path}:{number}", row)], project.values.languages)
+                found += [number] * any(each.id == conversation.id for each in rows)
+        if not found:
+            return f"not found in {path}, which may have changed since the run"
+        ends = " (its last message)" if source.format == "oasst_messages" else ""
+        return f"{path}:{' or '.join(map(str, found))}{ends}"
     return f"{conversation.source} (no file of lines)"
 
 
@@ -251,5 +262,10 @@ def _join(names: Sequence[str]) -> str:
 
 
 def _quote(text: str) -> str:
-    flat = " ".join(text.split())
+    flat = _clean(" ".join(text.split()))
     return f"«{flat[:200]}{'…' if len(flat) > 200 else ''}»"
+
+
+def _clean(text: str) -> str:
+    """A text without characters that a terminal would obey."""
+    return "".join(character for character in text if category(character) not in ("Cc", "Cf"))

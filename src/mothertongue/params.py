@@ -250,7 +250,7 @@ class PairwiseJudge(Section):
     kind: Literal["pairwise"]
     model: Name  # of section `models`
     engine: Engine
-    min_label_mass: Share  # probability that 1, 2 and 0 must have together, else the comparison is left out
+    min_label_mass: Share  # probability that 1, 2 and 0 must have together, else both answers are unparsed
 
 
 Judge = Annotated[RubricJudge | AdditiveJudge | GradesJudge | PairwiseJudge, Field(discriminator="kind")]

@@ -3,9 +3,10 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from mothertongue.annotations import AnnotatedItem, Annotation
 from mothertongue.errors import BadInput
@@ -74,22 +75,40 @@ def read_choices(path: Path, items: Sequence[AnnotatedItem], annotator: str) -> 
     """The items for which a table has a choice, annotated. Raises BadInput on a row that is wrong."""
     csv.field_size_limit(2**31 - 1)
     text = "\n".join(line for _, line in read_lines(path)) + "\n"
-    reader = csv.DictReader(io.StringIO(text, newline=""), dialect="excel-tab")
+    reader = csv.DictReader(io.StringIO(text, newline=""), dialect="excel-tab", strict=True)
     if not {"id", "preferred"} <= set(reader.fieldnames or ()):
         raise BadInput(f"{path}:1: no columns id and preferred, separated by tabs; save the sheet's table as TSV")
     by_id = {item.id: item for item in items}
     chosen: dict[str, str] = {}
-    for row in reader:
+    for row in _read_strictly(reader, path):
         where, identity = f"{path}:{reader.line_num}", row["id"]
         if identity not in by_id:
             raise BadInput(f"{where}: id: no {identity!r} in the sheet; take the table of that sheet")
         if identity in chosen:
             raise BadInput(f"{where}: id: {identity!r} is a duplicate; delete one of them")
-        if (choice := (row["preferred"] or "").strip()) not in ("", *CHOICES):
+        if row["preferred"] is None:
+            raise BadInput(
+                f"{where}: preferred: no such cell; save the table as TSV with quoted texts, and all its columns"
+            )
+        if (choice := row["preferred"].strip()) not in ("", *CHOICES):
             raise BadInput(f"{where}: preferred: {choice!r} is none of 1, 2 and 0; fix it, or leave it empty")
         chosen[identity] = choice
+    if lost := [identity for identity in by_id if identity not in chosen]:
+        raise BadInput(
+            f"{path}: no row for {len(lost)} of the sheet's {len(by_id)} items, such as {lost[0]!r}; take the whole"
+            " table, with an empty cell where nothing was chosen"
+        )
     return [
         by_id[identity].model_copy(update={"annotations": [Annotation(annotator=annotator, preferred=CHOICES[choice])]})
         for identity, choice in chosen.items()
         if choice
     ]
+
+
+def _read_strictly(reader: "csv.DictReader[str]", path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise BadInput(
+            f"{path}: after line {reader.line_num}: not TSV ({error}); save the table as TSV with quoted texts"
+        ) from error

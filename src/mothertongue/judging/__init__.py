@@ -10,7 +10,11 @@ from mothertongue.verdicts import Verdict
 
 
 def render_requests(thread: Thread, answer: Answer, others: Sequence[Answer], params: Judge) -> list[str]:
-    """The turns that a judge reads for its verdict on an answer; `others` are the other answers to the thread."""
+    """The turns that a judge reads for its verdict on an answer; `others` are the other answers to the thread.
+
+    They are as written: control tokens are escaped when they are encoded, and the judge's own turn begins with the
+    words of prompts/<kind>/opening.
+    """
     match params:
         case RubricJudge():
             return [rubric.render_request(thread, answer)]
@@ -19,7 +23,8 @@ def render_requests(thread: Thread, answer: Answer, others: Sequence[Answer], pa
         case GradesJudge():
             return [grades.render_request(thread, answer, params)]
         case PairwiseJudge():
-            orders = [pair for other in others for pair in ((answer, other), (other, answer))]
+            different = [other for other in others if not pairwise.are_alike(answer, other)]
+            orders = [pair for other in different for pair in ((answer, other), (other, answer))]
             return [pairwise.render_request(thread, *pair) for pair in orders]
 
 

@@ -141,7 +141,8 @@ def estimate_bootstrap(
     for place, row in enumerate(judged):
         places.setdefault(row.group, []).append(place)
     members = [np.array(places[group]) for group in sorted(places)]
-    members += [np.array([len(judged) + number]) for number in range(len(pseudo))]
+    weight = max(1, round(len(judged) / max(1, len(places))))  # as many rows as a group has
+    members += [np.array([len(judged) + number] * weight) for number in range(len(pseudo))]
     numbers = np.array([*((row.ours, row.theirs) for row in judged), *pseudo], dtype=float).reshape(-1, 2)
 
     def value_of(rows: Numbers) -> float:
@@ -158,7 +159,7 @@ def estimate_bootstrap(
     without = np.array([draw_value(np.delete(np.arange(n), each)) for each in range(n)])
     middle = draw_value(np.arange(n))
     low, high = _bca_interval(middle, drawn[~np.isnan(drawn)], without[~np.isnan(without)])
-    if low == high:
+    if high - low < 1e-9:  # resamples that are alike may differ in their last bits
         return None
     return Estimate(
         value=value,

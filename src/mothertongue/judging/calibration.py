@@ -159,9 +159,10 @@ def measure_rater(people: People, ratings: Ratings, own: Collection[str]) -> dic
 
 
 def compare_people(people: People, own: Collection[str]) -> dict[str, dict[str, Estimate]]:
-    """Each two people by name, and `people`: all such comparisons together, in both directions.
+    """Each two people by name, and `people`: all such comparisons together, in both directions, and counted once.
 
     A judge's `agreement_person` is measured like that `agreement`: against one person's word, not against a majority's.
+    Of all together, kappa has what all people say for both of its margins (Scott 1955).
     """
     preferred = {name: agreement.prefer(ratings) for name, ratings in people.ratings.items()}
     found = {}
@@ -170,7 +171,8 @@ def compare_people(people: People, own: Collection[str]) -> dict[str, dict[str, 
         rows = agreement.join_preferences(preferred[one], preferred[other], people.groups)
         every += [*rows, *(Judged(row.group, row.theirs, row.ours) for row in rows)]
         found[f"{one} and {other}"] = agreement.measure_agreement(rows, people.seed, people.signature)
-    together = agreement.measure_agreement(every, people.seed, people.signature)
+    both = agreement.measure_agreement(every, people.seed, people.signature)
+    together = {name: row.model_copy(update={"n": row.n // 2}) for name, row in both.items()}
     most = {key: choice for key, choice in people.majority.items() if choice is not None}
     return {"people": together | _measure_leanings(people, most, own), **found}
 

@@ -72,8 +72,8 @@ def check_agreement(
             if row is None:
                 raise BadInput(
                     f"{where} cannot be compared with people ({code}): of {card.answers} answers it has no score for"
-                    f" {card.unscored}, and of {card.pairs} pairs people prefer neither in {card.undecided}; take"
-                    " another judge, or have pairs of answers annotated"
+                    f" {card.unscored}, and in {card.undecided} of {card.pairs} pairs most people prefer neither, or"
+                    " there is no majority; take another judge, or have more pairs annotated"
                 )
             if row.low < least:
                 raise BadInput(

@@ -1,8 +1,8 @@
 """A judge that compares two answers to a question, always in both orders; an answer's score is its share of wins."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations, permutations
 
 from mothertongue import prompts
 from mothertongue.judging.scores import fence, find_score_tokens, format_question
@@ -35,8 +35,8 @@ def judge_answers(
     asked = [
         (one, other)
         for several in by_thread.values()
-        for one, other in permutations(several, 2)
-        if not _are_alike(one, other)
+        for one, other in itertools.permutations(several, 2)
+        if not are_alike(one, other)
     ]
     requests = [NextTokenLogprobs(_encode(by_id[one.thread], one, other, model), options) for one, other in asked]
     found = model.next_token_logprobs(requests, f"scored {name}")
@@ -55,9 +55,9 @@ def reduce_comparisons(
     wins: dict[str, list[float]] = {answer.id: [] for answer in answers}
     masses: dict[str, list[float]] = {answer.id: [] for answer in answers}
     flips, compared, lost = dict.fromkeys(wins, 0), dict.fromkeys(wins, 0), set[str]()
-    for one, other in combinations(answers, 2):
+    for one, other in itertools.combinations(answers, 2):
         value, flipped = 0.5, False
-        if not _are_alike(one, other):
+        if not are_alike(one, other):
             logs = said[one.id, other.id], said[other.id, one.id]
             mass = min(math.fsum(map(math.exp, each)) for each in logs)
             for answer in (one, other):
@@ -90,14 +90,17 @@ def reduce_comparisons(
     ]
 
 
-def _are_alike(one: Answer, other: Answer) -> bool:
+def are_alike(one: Answer, other: Answer) -> bool:
+    """Whether two answers have the same words, so that nothing is to be compared."""
     return one.text.split() == other.text.split()
 
 
 def render_request(thread: Thread, first: Answer, second: Answer) -> str:
     """The turn that the judge reads."""
     question = format_question(thread)
-    key = row_id(question, first.text, second.text)[:6]  # no text can have it in itself
+    texts = (question, first.text, second.text)
+    keys = (row_id(*texts, number)[:6] for number in itertools.count())
+    key = next(key for key in keys if not any(key in text for text in texts))
     return prompts.render(
         "pairwise/request",
         thread.language,
