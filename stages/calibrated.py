@@ -28,7 +28,7 @@ def main(name: str, human: Path, folder: Path, out: Path, curve: Path) -> None:
     entry = params.get_entry("scored", values.scored, name)
     found: dict[str, cards.Card] = {}
     if items:
-        model = sampling.Model(folder, entry.engine, Store())
+        model = sampling.open_model(folder, entry.engine, Store())
         verdicts = judging.judge_answers(*calibration.build_threads(items), name, entry, model)
         own = {each for each, generator in values.generated.items() if generator.model == entry.model}
         sign = partial(accuracy.build_signature, name=name, params=entry, model=model)

@@ -6,7 +6,7 @@ import click
 
 from mothertongue import answers, console, params, sampling
 from mothertongue.records import Thread
-from mothertongue.rows import read_rows, write_rows
+from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.store import Store
 
 
@@ -15,15 +15,19 @@ from mothertongue.store import Store
 @click.argument("threads", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-def main(name: str, threads: Path, folder: Path, out: Path) -> None:
+@click.argument("report", type=click.Path(path_type=Path))
+def main(name: str, threads: Path, folder: Path, out: Path, report: Path) -> None:
     """Generate answers to threads in THREADS by the generator NAME of section `generated` in params.yaml.
 
-    FOLDER contains its model. OUT gets one answer a line. Results that are in the sample store are not computed again.
+    FOLDER contains its model. OUT gets one answer a line, REPORT the tokens and what they cost. Results that
+    are in the sample store are not computed again.
     """
     values, asked = params.load(), read_rows(threads, Thread)
     entry = params.get_entry("generated", values.generated, name)
-    rows = answers.generate_answers(asked, name, entry, values.seed, sampling.Model(folder, entry.engine, Store()))
+    model = sampling.open_model(folder, entry.engine, Store())
+    rows = answers.generate_answers(asked, name, entry, values.seed, model)
     write_rows(out, rows)
+    write_json(report, {"answers": len(rows), "usage": sampling.summarize_usage(model)})
     console.say(f"{out}: {len(rows)} answers of {sum(row.tokens for row in rows)} tokens in all")
 
 

@@ -12,10 +12,13 @@ from mothertongue.weights import weights_size
 @click.argument("name")
 @click.argument("out", type=click.Path(path_type=Path))
 def main(name: str, out: Path) -> None:
-    """Write the model NAME of section `models` in params.yaml to the folder OUT, models/NAME."""
+    """Write the model NAME of section `models` in params.yaml to the folder OUT, models/NAME; of a server its place."""
     entry = params.get_entry("models", params.load().models, name)
     models.fetch(entry, out)
-    console.say(f"{out}: {entry.id}, {weights_size(out) / 1e6:.0f} MB, computes in {entry.dtype}")
+    if isinstance(entry, params.ServerModel):
+        console.say(f"{out}: {entry.id} at {entry.url}")
+    else:
+        console.say(f"{out}: {entry.id}, {weights_size(out) / 1e6:.0f} MB, computes in {entry.dtype}")
 
 
 if __name__ == "__main__":

@@ -23,21 +23,22 @@ def main(name: str, threads: Path, generated: Path, folder: Path, out: Path, rep
     """Judge every answer, and the experts' to the same threads, by the judge NAME of section `scored` in params.yaml.
 
     THREADS contains the threads, the folder GENERATED an <generator>.jsonl each, FOLDER the judge's model. OUT gets one
-    verdict a line, REPORT the number without a score, and how often the judge prefers the expert's answer.
+    verdict a line, REPORT the number without a score, how often the judge prefers the expert's answer, and its tokens.
     """
     values, asked = params.load(), read_rows(threads, Thread)
     given = [row for each in values.generated for row in read_rows(generated / f"{each}.jsonl", Answer)]
     answered = {answer.thread for answer in given}
     given += [reference_answer(thread) for thread in asked if thread.id in answered and thread.reference is not None]
     entry = params.get_entry("scored", values.scored, name)
-    model = sampling.Model(folder, entry.engine, Store())
+    model = sampling.open_model(folder, entry.engine, Store())
     verdicts = judging.judge_answers(asked, given, name, entry, model)
     counts = accuracy.count_outcomes(verdicts)
     sign = partial(accuracy.build_signature, name=name, params=entry, model=model)
     found = accuracy.summarize_accuracy(asked, given, verdicts, sign)
     write_rows(out, verdicts)
     compared = accuracy.count_comparisons(verdicts)
-    write_json(report, {"verdicts": counts.model_dump(), "comparisons": compared, **found})
+    used = sampling.summarize_usage(model)
+    write_json(report, {"verdicts": counts.model_dump(), "comparisons": compared, "usage": used, **found})
     console.say(f"{out}: scores {counts}")
 
 

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 
 from mothertongue import prompts
+from mothertongue.errors import BadInput
 from mothertongue.params import Generator
 from mothertongue.records import Answer, Message, Thread, row_id, unit_hash
 from mothertongue.sampling import Generation, Model, derive_seed
+from mothertongue.sampling.server import Server
 
 
-def generate_answers(threads: Sequence[Thread], name: str, params: Generator, seed: int, model: Model) -> list[Answer]:
+def generate_answers(
+    threads: Sequence[Thread], name: str, params: Generator, seed: int, model: Model | Server
+) -> list[Answer]:
     """`params.n` answers of one generator to every held-out thread, and to `params.train_share` of the others.
 
     These are drawn by their ids: the same ones for every generator with the same share, and all of them are among those
-    of a larger share. Prompts without an expert's answer are all answered: they are there for nothing else.
+    of a larger share. Prompts without an expert's answer are all answered: they are there for nothing else. Raises
+    BadInput where a server refuses to answer some: the others' answers are kept.
     """
     chosen = [
         row
@@ -20,7 +25,7 @@ def generate_answers(threads: Sequence[Thread], name: str, params: Generator, se
         if row.split != "train" or row.reference is None or unit_hash(row.id) < params.train_share
     ]
     asked = [(thread, index) for thread in chosen for index in range(params.n)]
-    encoded = {thread.id: model.chat.encode_prompt(_conversation(thread, params)) for thread in chosen}
+    encoded = {thread.id: model.encode(_conversation(thread, params)) for thread in chosen}
     requests = [
         Generation(
             prompt=encoded[thread.id],
@@ -32,6 +37,12 @@ def generate_answers(threads: Sequence[Thread], name: str, params: Generator, se
         )
         for thread, index in asked
     ]
+    written = list(zip(asked, model.generate(requests, f"generated {name}"), strict=True))
+    if refused := sorted({thread.id for (thread, _), completion in written if completion is None}):
+        raise BadInput(
+            f"generated.{name}: the server refuses {len(refused)} of {len(chosen)} threads, such as {refused[0]};"
+            " see which (`python -m stages.explain ID`), and take their conversations out, or take another model"
+        )
     return [
         Answer(
             id=row_id(thread.id, name, index, completion.text),
@@ -42,7 +53,8 @@ def generate_answers(threads: Sequence[Thread], name: str, params: Generator, se
             tokens=completion.tokens,
             finish=completion.finish,
         )
-        for (thread, index), completion in zip(asked, model.generate(requests, f"generated {name}"), strict=True)
+        for (thread, index), completion in written
+        if completion is not None
     ]
 
 

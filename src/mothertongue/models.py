@@ -1,4 +1,4 @@
-"""Model folders from packages, the Hugging Face hub, local folders and earlier versions of the project."""
+"""Model folders from packages, the Hugging Face hub, local folders and earlier versions, or the place of a server."""
 
 import hashlib
 import json
@@ -9,8 +9,9 @@ from typing import Any
 from mothertongue import packages
 from mothertongue.errors import BadInput
 from mothertongue.files import new_folder
-from mothertongue.origin import Origin, write_origin
-from mothertongue.params import FolderModel, HubModel, Model, PackageModel, VersionModel
+from mothertongue.origin import SERVER, Origin, write_origin
+from mothertongue.params import FolderModel, HubModel, Model, PackageModel, ServerModel, VersionModel
+from mothertongue.rows import write_json
 
 KEPT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 # Mistral's own format, beside the hub's: the same weights once more, and a tokenizer without a chat template.
@@ -18,7 +19,14 @@ LEFT_OUT = ("consolidated*", "tekken.json")
 
 
 def fetch(params: Model, out: Path) -> None:
-    """Write a model as a folder of safetensors with its tokenizer. Raises BadInput where it has no weights."""
+    """Write a model as a folder of safetensors with its tokenizer. Raises BadInput where it has no weights.
+
+    Of a server there is one file, which says how to reach it; nothing is asked here.
+    """
+    if isinstance(params, ServerModel):
+        with new_folder(out) as folder:
+            write_json(folder / SERVER, params.model_dump())
+        return
     place = resolve(params) if isinstance(params, HubModel | FolderModel) else None
     with new_folder(out) as folder:
         revision = None if isinstance(params, FolderModel) else params.revision

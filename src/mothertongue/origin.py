@@ -10,6 +10,7 @@ from mothertongue.params import Dtype
 from mothertongue.rows import Row, parse, write_json
 
 FILE = "origin.json"
+SERVER = "server.json"  # instead of weights: how to reach a server
 
 
 class Origin(Row):

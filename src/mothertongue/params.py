@@ -42,6 +42,15 @@ def _check_relative(path: str) -> str:
     return path
 
 
+def _check_url(url: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+[^\s?#@]*", url):
+        # A name and a password in a URL would be in params.yaml, and in every record of a run.
+        raise PydanticCustomError(
+            "url", "input should be http:// or https:// and a host, without user, query or fragment"
+        )
+    return url.rstrip("/")
+
+
 def _check_targets(found: object) -> object:
     names = found if isinstance(found, list) else []
     if found != "all-linear" and not (names and all(isinstance(name, str) for name in names)):
@@ -54,7 +63,8 @@ Name = Annotated[str, AfterValidator(_check_name)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]  # ISO 639 code, quoted: YAML 1.1 reads no as false
 Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["bfloat16", "float32"]
-Engine = Literal["vllm", "transformers"]
+LocalEngine = Literal["vllm", "transformers"]
+Engine = Literal["vllm", "transformers", "server"]
 
 
 class Section(BaseModel):
@@ -108,8 +118,35 @@ class VersionModel(Section):
     dtype: Dtype
 
 
+class Price(Section):
+    """What a server's owner takes for a million tokens, in a currency of your choice."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    completion: Annotated[float, Field(ge=0)]
+
+
+class ServerModel(Section):
+    """A model behind a server with OpenAI's interface. It answers and judges; nothing can be trained from it."""
+
+    source: Literal["server"]
+    url: Annotated[str, AfterValidator(_check_url)]  # up to `/v1`
+    id: Id  # the server's name for the model
+    revision: Id  # of what answers, as its owner names it; with another one, all is asked again
+    key: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = (
+        None  # environment variable that has the key
+    )
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 8  # requests at the same time
+    per_minute: Annotated[int, Field(ge=1)] | None = None  # requests that are started, at most
+    timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds for one request
+    retries: Annotated[int, Field(ge=0)] = (
+        12  # of a request, after 0.5, 1, 2, 4, 8, 8, ... seconds or as the server says
+    )
+    price: Price | None = None  # so that the report has the cost
+
+
 # `dtype` is what the model computes in, whatever its weights are stored in.
-Model = Annotated[PackageModel | HubModel | FolderModel | VersionModel, Field(discriminator="source")]
+LocalModel = PackageModel | HubModel | FolderModel | VersionModel
+Model = Annotated[LocalModel | ServerModel, Field(discriminator="source")]
 
 
 Format = Literal["oasst_trees", "oasst_messages", "messages", "columns", "prompts"]
@@ -235,12 +272,14 @@ class AdditiveJudge(Section):
 
 
 class GradesJudge(Section):
-    """A model that grades an answer from 1 to 5 on each criterion, as JSON; the score is the mean of the grades."""
+    """A model that grades an answer from 1 to 5 on each criterion, as JSON; the score is their weighted mean."""
 
     kind: Literal["grades"]
     model: Name  # of section `models`
     engine: Engine
-    criteria: Annotated[list[Name], Field(min_length=1)]  # keys of the JSON object, in English, such as correctness
+    # Keys of the JSON object, in English, such as correctness, and the weight of each.
+    criteria: Annotated[dict[Name, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    votes: Annotated[int, Field(ge=1)] = 1  # JSON objects; each has the criteria in another order, at most so many
     min_label_mass: Share  # of the five grades of any criterion, as for a rubric
 
 
@@ -437,7 +476,7 @@ class Column(Section):
     """A column of the report: a model with or without a system prompt."""
 
     model: Name  # a fetched model, a step or a level
-    engine: Engine
+    engine: LocalEngine
     system_prompt: bool  # put prompts/system_prompt before every conversation
 
 

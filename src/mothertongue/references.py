@@ -10,12 +10,15 @@ from mothertongue.params import (
     Conversations,
     FileConversations,
     FolderModel,
+    Generator,
     GradesJudge,
     HubConversations,
+    Judge,
     PackageConversations,
     Params,
     Problem,
     Rule,
+    ServerModel,
     Texts,
 )
 
@@ -107,7 +110,9 @@ def _models(params: Params) -> Iterator[Problem]:
                 yield (section, name), f"{known[name]}.{name} has this name already; take another"
             if section == "adapter":
                 start = params.adapter[name].start
-                if start not in known:
+                if start in params.models and start not in _find_local(params):
+                    yield (section, name, "from"), _remote(start, "train from")
+                elif start not in known:
                     later = start != name and start in params.adapter
                     what = f"{start!r} comes later; move it above {name}" if later else _unknown(start, known)
                     yield (section, name, "from"), what
@@ -115,12 +120,14 @@ def _models(params: Params) -> Iterator[Problem]:
     for name, model in params.models.items():
         if isinstance(model, FolderModel) and Path(model.id).resolve().is_relative_to(Path("models").resolve()):
             yield ("models", name, "id"), "is in models/, which stages write and DVC removes; take a folder elsewhere"
-    full = [*params.models, *params.adapter]
+    full = _find_local(params)
     measured = {column.model for column in params.metrics.models.values()}
     used = {step.start for step in params.adapter.values()}
     used |= {entry.model for section in SAMPLED for entry in getattr(params, section).values()}
     for name, level in params.quantized.items():
-        if level.model not in full:
+        if level.model in params.models and level.model not in full:
+            yield ("quantized", name, "model"), _remote(level.model, "quantise")
+        elif level.model not in full:
             yield ("quantized", name, "model"), _unknown(level.model, full)
         if name not in measured:
             yield ("quantized", name), f"no entry of metrics.models measures {name}; add one, or delete the level"
@@ -153,6 +160,7 @@ def _generators(params: Params) -> Iterator[Problem]:
         if entry.temperature == 0 and entry.n > 1:
             what = f"at temperature 0 all {entry.n} samples are equal; make it 1, or raise temperature"
             yield ("generated", name, "n"), what
+        yield from _engine(params, "generated", name, entry)
 
 
 def _judges(params: Params) -> Iterator[Problem]:
@@ -161,10 +169,19 @@ def _judges(params: Params) -> Iterator[Problem]:
             yield ("scored", name), "the name is reserved for the rules in pairs; take another"
         if entry.model not in (known := _before_pairs(params)):
             yield ("scored", name, "model"), _not_before_pairs(entry.model, known, params)
-        if isinstance(entry, GradesJudge):
-            for number, criterion in enumerate(entry.criteria):
-                if criterion in entry.criteria[:number]:
-                    yield ("scored", name, "criteria", number), f"{criterion!r} is a duplicate; delete one"
+        if isinstance(entry, GradesJudge) and entry.votes > len(entry.criteria):
+            what = f"{len(entry.criteria)} criteria have so many different orders at most; lower it"
+            yield ("scored", name, "votes"), what
+        yield from _engine(params, "scored", name, entry)
+
+
+def _engine(params: Params, section: str, name: str, entry: Generator | Judge) -> Iterator[Problem]:
+    """Engine `server` and models behind a server go together."""
+    remote = isinstance(params.models.get(entry.model), ServerModel)
+    if remote and entry.engine != "server":
+        yield (section, name, "engine"), f"{entry.model!r} is behind a server; write server"
+    if not remote and entry.engine == "server" and entry.model in _before_pairs(params):
+        yield (section, name, "engine"), f"{entry.model!r} is not behind a server; take vllm or transformers"
 
 
 def _rules(params: Params) -> Iterator[Problem]:
@@ -216,14 +233,18 @@ def _columns(params: Params) -> Iterator[Problem]:
     for number, suite in enumerate(metrics.suites):
         if suite in metrics.suites[:number]:
             yield ("metrics", "suites", number), f"{suite!r} is a duplicate; delete one"
-    full = [*params.models, *params.adapter]
-    if metrics.reference_model not in full:
+    full = _find_local(params)
+    if metrics.reference_model in params.models and metrics.reference_model not in full:
+        yield ("metrics", "reference_model"), _remote(metrics.reference_model, "compute log-probabilities with")
+    elif metrics.reference_model not in full:
         yield ("metrics", "reference_model"), _unknown(metrics.reference_model, full)
     columns = metrics.models
     engine = next(iter(columns.values())).engine
     for place, (name, column) in enumerate(columns.items()):
         where = ("metrics", "models", name)
-        if column.model not in (every := [*full, *params.quantized]):
+        if column.model in params.models and column.model not in full:
+            yield (*where, "model"), _remote(column.model, "measure")
+        elif column.model not in (every := [*full, *params.quantized]):
             yield (*where, "model"), _unknown(column.model, every)
         elif column.model != name and name in every:
             what = f"the column has the name of a model and measures another; take {name!r}, or rename the column"
@@ -284,6 +305,16 @@ def find_start(params: Params) -> str:
     for _ in params.adapter:  # at most so many steps, also where two start from each other
         name = params.adapter[name].start if name in params.adapter else name
     return name
+
+
+def _find_local(params: Params) -> list[str]:
+    """The models that have weights here: fetched ones, and those of steps."""
+    remote = [name for name, model in params.models.items() if isinstance(model, ServerModel)]
+    return [name for name in (*params.models, *params.adapter) if name not in remote]
+
+
+def _remote(name: str, what: str) -> str:
+    return f"{name!r} is behind a server, so there are no weights to {what}; take a model that is fetched"
 
 
 def _before_pairs(params: Params) -> list[str]:

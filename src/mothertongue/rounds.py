@@ -38,7 +38,7 @@ from mothertongue.errors import BadInput
 from mothertongue.files import new_file
 from mothertongue.judging import accuracy
 from mothertongue.new_prompts import NewPrompt
-from mothertongue.params import Model, Params, VersionModel
+from mothertongue.params import Model, Params, ServerModel, VersionModel
 from mothertongue.records import Answer, RowCounts, Thread, reference_answer
 from mothertongue.references import find_start
 from mothertongue.rows import read_rows, write_json, write_rows
@@ -86,7 +86,8 @@ def run_rounds(count: int, values: Params, asked: Sequence[Thread]) -> None:
     Raises BadInput where a round fails, and after one whose model praises itself.
     """
     assert values.rounds
-    start: Model = values.models[find_start(values)]
+    start = values.models[find_start(values)]
+    assert not isinstance(start, ServerModel)  # a step starts from it
     first = before = MODELS / "first"
     ask(_fetch, start, first)
     held_out = [thread for thread in asked if thread.split == "validation"]
@@ -173,8 +174,10 @@ def _fetch(model: Model, folder: Path) -> None:
 
 def _write_prompts(folder: Path, values: Params, asked: Sequence[Thread], label: str) -> list[tuple[NewPrompt, str]]:
     assert values.rounds
+    engine = values.scored[values.rounds.judge].engine
+    assert engine != "server"  # a round trains the judge's model
     with console.redirected(console.LOGS / "rounds.log"):
-        model = sampling.Model(folder, values.scored[values.rounds.judge].engine, Store())
+        model = sampling.Model(folder, engine, Store())
         return new_prompts.write_prompts(asked, values.rounds.prompts, values.seed, model, label)
 
 
@@ -185,6 +188,8 @@ def _judge(
     assert values.rounds
     judge = values.scored[values.rounds.judge]
     name, generator = next((n, g) for n, g in sorted(values.generated.items()) if g.model == judge.model)
+    assert judge.engine != "server"  # a round trains the judge's model
+    assert generator.engine != "server"
     with console.redirected(console.LOGS / "rounds.log"):
         store = Store()
         model = sampling.Model(folder, judge.engine, store)

@@ -9,7 +9,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,36 @@ class Store:
                     )
                     values |= self._get(part)  # another process may have been first
                     bar.update(len(part))
-        duplicates = len(requests) - hits - len(todo)
-        share = hits / len(requests) if requests else 1.0
-        console.say(
-            f"{label}: {len(requests)} calls, {hits} hits in the sample store ({share:.0%}), {len(todo)} misses"
-            + (f", {duplicates} duplicates" if duplicates else "")
-        )
+        _report(label, len(requests), hits, len(todo))
         return [values[key] for key in keys]
+
+    def get_or_request(
+        self,
+        identity: Mapping[str, str],
+        requests: Sequence[Any],
+        stream: Callable[[Sequence[Any]], Iterator[tuple[int, Any]]],
+        label: str,
+    ) -> list[Any]:
+        """As get_or_compute, for answers that come one by one in any order, and each of which costs something.
+
+        `stream` is given the misses, and yields (place, result) of each as it arrives. Each is committed at once, so
+        that a killed run asks again only for what was under way. The result of a request that it yields nothing for is
+        None, and it is asked again the next time.
+        """
+        keys = _compute_keys(identity, requests)
+        values = self._get(keys)
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in values}
+        hits = len(requests) - sum(key in missing for key in keys)
+        todo = list(missing)
+        self._count(label, hits, len(todo))
+        with console.progress(len(todo), label, "call") if todo else nullcontext() as bar:
+            for place, result in stream(list(missing.values())) if todo else ():
+                self._put({todo[place]: json.dumps(result if isinstance(result, dict) else asdict(result))})
+                values |= self._get([todo[place]])
+                if bar:
+                    bar.update(1)
+        _report(label, len(requests), hits, len(todo), sum(key not in values for key in todo))
+        return [values.get(key) for key in keys]
 
     def count_calls(self) -> list[tuple[str, int, int]]:
         """(label, hits, misses) in total for each label; a batch counts as soon as its computation starts."""
@@ -134,6 +158,16 @@ class Store:
     def _unusable(self, what: str, error: Exception, remedy: str) -> BadInput:
         damaged = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
         return BadInput(f"{self.path}: the sample store cannot be {what} ({error}); {DAMAGED if damaged else remedy}")
+
+
+def _report(label: str, requests: int, hits: int, misses: int, refused: int = 0) -> None:
+    duplicates = requests - hits - misses
+    share = hits / requests if requests else 1.0
+    console.say(
+        f"{label}: {requests} calls, {hits} hits in the sample store ({share:.0%}), {misses} misses"
+        + (f", {duplicates} duplicates" if duplicates else "")
+        + (f", {refused} refused by the server" if refused else "")
+    )
 
 
 def _compute_keys(identity: Mapping[str, str], requests: Sequence[Any]) -> list[bytes]:

@@ -6,6 +6,7 @@ from mothertongue.judging import additive, grades, pairwise, rubric
 from mothertongue.params import AdditiveJudge, GradesJudge, Judge, PairwiseJudge, RubricJudge
 from mothertongue.records import Answer, Thread
 from mothertongue.sampling import Model
+from mothertongue.sampling.server import Server
 from mothertongue.verdicts import Verdict
 
 
@@ -21,7 +22,7 @@ def render_requests(thread: Thread, answer: Answer, others: Sequence[Answer], pa
         case AdditiveJudge():
             return [additive.render_request(thread, answer)]
         case GradesJudge():
-            return [grades.render_request(thread, answer, params)]
+            return [grades.render_request(thread, answer, order) for order in grades.list_orders(params)]
         case PairwiseJudge():
             different = [other for other in others if not pairwise.are_alike(answer, other)]
             orders = [pair for other in different for pair in ((answer, other), (other, answer))]
@@ -29,7 +30,7 @@ def render_requests(thread: Thread, answer: Answer, others: Sequence[Answer], pa
 
 
 def judge_answers(
-    threads: Sequence[Thread], answers: Sequence[Answer], name: str, params: Judge, model: Model
+    threads: Sequence[Thread], answers: Sequence[Answer], name: str, params: Judge, model: Model | Server
 ) -> list[Verdict]:
     """One verdict per answer, by the judge that is named `name` in params.yaml."""
     match params:

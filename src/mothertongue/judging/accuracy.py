@@ -10,6 +10,7 @@ from mothertongue.measurements import Estimate, JudgeAccuracy, SampleScore
 from mothertongue.params import Judge
 from mothertongue.records import Answer, RowCounts, Thread, reference_answer
 from mothertongue.sampling import Model
+from mothertongue.sampling.server import Server
 from mothertongue.verdicts import Verdict
 
 
@@ -117,7 +118,7 @@ def _estimate(items: Sequence[SampleScore], signature: str) -> dict[str, Estimat
     return found
 
 
-def build_signature(codes: Sequence[str], name: str, params: Judge, model: Model) -> str:
+def build_signature(codes: Sequence[str], name: str, params: Judge, model: Model | Server) -> str:
     """What must be equal before the accuracies of two runs of a judge may be compared."""
     parts = {
         "judge": name,

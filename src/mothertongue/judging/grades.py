@@ -1,58 +1,117 @@
 """A judge that grades an answer on named criteria, and writes the grades as a JSON object."""
 
 import json
+import math
 from collections.abc import Sequence
 
 from mothertongue import prompts
-from mothertongue.judging.scores import build_verdict, expected_score, find_score_tokens, format_question
+from mothertongue.judging.scores import build_verdict, expected_score, fence, format_question, refuse
 from mothertongue.params import GradesJudge
 from mothertongue.records import Answer, Message, Thread
-from mothertongue.sampling import Model, NextTokenLogprobs
+from mothertongue.sampling import Generation, Model, NextTokenLogprobs
+from mothertongue.sampling.server import Server
 from mothertongue.verdicts import Verdict
 
 GRADES = (1, 2, 3, 4, 5)  # as in prompts/grades/request
+Asked = tuple[Thread, Answer, Sequence[str]]  # with the criteria in an order
+Graded = tuple[dict[str, float], float]  # grades, and the probability of all five together for the least certain one
 
 
 def judge_answers(
-    threads: Sequence[Thread], answers: Sequence[Answer], name: str, params: GradesJudge, model: Model
+    threads: Sequence[Thread], answers: Sequence[Answer], name: str, params: GradesJudge, model: Model | Server
 ) -> list[Verdict]:
-    """The mean of the expected grades of each answer, each of them from 1 to 5.
+    """The weighted mean of the grades of each answer, each of them from 1 to 5, over all votes.
 
-    The object is written for the judge but for its grades, one after the other: each is the likeliest of the five, and
-    the judge reads those before. So any model writes valid JSON. A verdict is `unparsed` when for one criterion the
-    grades together have a probability under `min_label_mass`. Control tokens in question and answer are escaped.
+    A vote is an object with the criteria in an order of its own, because the grades before lean on those after. On a
+    local engine the object is written for the judge but for its grades, one after the other: each counts with its
+    expectation, and the judge reads the likeliest of those before. So any model writes valid JSON. A server is asked
+    for an object of that form, by structured output where it has it. A verdict is `unparsed` when the grades of a
+    criterion together have a probability under `min_label_mass`, or a server's answer is not such an object. Control
+    tokens in question and answer are escaped, and no text knows the marks around it.
     """
-    chat = model.chat
-    options = find_score_tokens(chat, model.folder.name, GRADES)
     by_id = {thread.id: thread for thread in threads}
-    asked = [render_request(by_id[answer.thread], answer, params) for answer in answers]
-    written = [chat.encode_prompt([Message(role="user", content=text)]) for text in asked]
-    grades: list[dict[str, float]] = [{} for _ in answers]
-    masses: list[list[float]] = [[] for _ in answers]
-    for number, criterion in enumerate(params.criteria):
-        opening = f"{', ' if number else '{'}{json.dumps(criterion)}: "
-        key = tuple(chat.tokenizer.encode(opening, add_special_tokens=False))
-        written = [(*prompt, *key) for prompt in written]
-        requests = [NextTokenLogprobs(prompt=prompt, options=options) for prompt in written]
-        found = model.next_token_logprobs(requests, f"scored {name} {criterion}")
-        for place, logs in enumerate(found):
-            grades[place][criterion], mass = expected_score(logs, GRADES)
-            masses[place].append(mass)
-            written[place] = (*written[place], options[max(range(len(GRADES)), key=lambda each: logs[each])])
+    orders = list_orders(params)
+    asked = [(by_id[answer.thread], answer, order) for answer in answers for order in orders]
+    votes: Sequence[Graded | None] = (
+        _read_grades(asked, name, model) if isinstance(model, Server) else _weigh_grades(asked, name, model)
+    )
     return [
-        build_verdict(
-            answer, name, sum(given.values()) / len(given), min(masses[place]), params.min_label_mass, grades=given
-        )
-        for place, (answer, given) in enumerate(zip(answers, grades, strict=True))
+        _average(answer, votes[place * len(orders) : (place + 1) * len(orders)], name, params)
+        for place, answer in enumerate(answers)
     ]
 
 
-def render_request(thread: Thread, answer: Answer, params: GradesJudge) -> str:
+def list_orders(params: GradesJudge) -> list[list[str]]:
+    """The order of the criteria in each vote: as in params.yaml, and then from the second one on, and so forth."""
+    names = list(params.criteria)
+    return [names[vote:] + names[:vote] for vote in range(params.votes)]
+
+
+def _weigh_grades(asked: Sequence[Asked], name: str, model: Model) -> list[Graded]:
+    options = model.find_options(GRADES)
+    written = [model.encode([Message(role="user", content=render_request(*each))]) for each in asked]
+    grades: list[dict[str, float]] = [{} for _ in asked]
+    masses: list[list[float]] = [[] for _ in asked]
+    for number in range(len(asked[0][2]) if asked else 0):
+        for place, (_, _, order) in enumerate(asked):
+            key = f"{', ' if number else '{'}{json.dumps(order[number])}: "
+            written[place] = (*written[place], *model.chat.tokenizer.encode(key, add_special_tokens=False))
+        requests = [NextTokenLogprobs(prompt=prompt, options=options) for prompt in written]
+        found = model.next_token_logprobs(requests, f"scored {name}: grade {number + 1}")
+        for place, logs in enumerate(found):
+            grades[place][asked[place][2][number]], mass = expected_score(logs, GRADES)
+            masses[place].append(mass)
+            written[place] = (*written[place], options[max(range(len(GRADES)), key=lambda each: logs[each])])
+    return [(given, min(mass)) for given, mass in zip(grades, masses, strict=True)]
+
+
+def _read_grades(asked: Sequence[Asked], name: str, model: Server) -> list[Graded | None]:
+    if not asked:
+        return []
+    names = sorted(asked[0][2])
+    schema = {
+        "type": "object",
+        "properties": {each: {"type": "integer", "enum": list(GRADES)} for each in names},
+        "required": names,
+        "additionalProperties": False,
+    }
+    requests = [
+        Generation(
+            model.encode([Message(role="user", content=render_request(*each))]),
+            max_tokens=20 + 20 * len(names),  # a long name may have ten tokens
+            temperature=0,
+            top_p=1,
+            seed=0,
+            index=0,
+        )
+        for each in asked
+    ]
+    written = model.generate(requests, f"scored {name}", json.dumps(schema, sort_keys=True))
+    return [parse_grades(each.text, names) if each else None for each in written]
+
+
+def parse_grades(text: str, names: Sequence[str]) -> Graded:
+    """The grades in a JSON object, whatever is written around it; NaN, with the probability 0, where there are none."""
+    try:
+        found = json.loads(text[text.find("{") : text.rfind("}") + 1])
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict) and all(type(found.get(name)) is int and found[name] in GRADES for name in names):
+        return {name: float(found[name]) for name in names}, 1.0
+    return dict.fromkeys(names, math.nan), 0.0
+
+
+def _average(answer: Answer, votes: Sequence[Graded | None], name: str, params: GradesJudge) -> Verdict:
+    said = [vote for vote in votes if vote is not None]
+    if len(said) < len(votes):
+        return refuse(answer, name)
+    grades = {each: math.fsum(given[each] for given, _ in said) / len(said) for each in params.criteria}
+    total = math.fsum(params.criteria.values())
+    score = math.fsum(weight * grades[each] for each, weight in params.criteria.items()) / total
+    return build_verdict(answer, name, score, min(mass for _, mass in said), params.min_label_mass, grades=grades)
+
+
+def render_request(thread: Thread, answer: Answer, criteria: Sequence[str]) -> str:
     """The turn that the judge reads."""
-    return prompts.render(
-        "grades/request",
-        thread.language,
-        question=format_question(thread),
-        answer=answer.text,
-        criteria=", ".join(params.criteria),
-    )
+    texts = fence({"question": format_question(thread), "answer": answer.text})
+    return prompts.render("grades/request", thread.language, criteria=", ".join(criteria), **texts)

@@ -5,18 +5,20 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mothertongue import prompts
-from mothertongue.judging.scores import fence, find_score_tokens, format_question
+from mothertongue.judging.scores import fence, format_question
 from mothertongue.params import PairwiseJudge
 from mothertongue.records import Answer, Message, Thread, row_id
-from mothertongue.sampling import Model, NextTokenLogprobs
+from mothertongue.sampling import Model, NextTokenLogprobs, Prompt
+from mothertongue.sampling.server import Server
 from mothertongue.verdicts import Verdict
 
 CHOICES = (1, 2, 0)  # the first, the second, neither: as in prompts/pairwise/request
+NOTHING = (-math.inf,) * 3
 Comparison = tuple[Answer, Answer]  # in the order in which the judge read them
 
 
 def judge_answers(
-    threads: Sequence[Thread], answers: Sequence[Answer], name: str, params: PairwiseJudge, model: Model
+    threads: Sequence[Thread], answers: Sequence[Answer], name: str, params: PairwiseJudge, model: Model | Server
 ) -> list[Verdict]:
     """Each answer's share of wins over the other answers to its thread, a tie counting half.
 
@@ -24,10 +26,11 @@ def judge_answers(
     in one order and not in the other is a tie, and counted as a flip: it is about the place, not about the answer.
     Answers with the same words are a tie that the judge is not asked about. Where in one of its comparisons, in either
     order, the choices together have a probability under `min_label_mass`, an answer is `unparsed`, because a share
-    over fewer opponents is another figure; so is an answer that nothing was compared with. Control tokens are escaped,
+    over fewer opponents is another figure; so is an answer that nothing was compared with. A comparison that a server
+    refuses is one with the probability 0. Control tokens are escaped,
     and no text knows the marks around it.
     """
-    options = find_score_tokens(model.chat, model.folder.name, CHOICES)
+    options = model.find_options(CHOICES)
     by_id = {thread.id: thread for thread in threads}
     by_thread: dict[str, list[Answer]] = {}
     for answer in sorted(answers, key=lambda answer: answer.id):
@@ -40,7 +43,7 @@ def judge_answers(
     ]
     requests = [NextTokenLogprobs(_encode(by_id[one.thread], one, other, model), options) for one, other in asked]
     found = model.next_token_logprobs(requests, f"scored {name}")
-    said = {(one.id, other.id): logs for (one, other), logs in zip(asked, found, strict=True)}
+    said = {(one.id, other.id): logs or NOTHING for (one, other), logs in zip(asked, found, strict=True)}
     return [
         verdict
         for _, several in sorted(by_thread.items())
@@ -97,20 +100,10 @@ def are_alike(one: Answer, other: Answer) -> bool:
 
 def render_request(thread: Thread, first: Answer, second: Answer) -> str:
     """The turn that the judge reads."""
-    question = format_question(thread)
-    texts = (question, first.text, second.text)
-    keys = (row_id(*texts, number)[:6] for number in itertools.count())
-    key = next(key for key in keys if not any(key in text for text in texts))
-    return prompts.render(
-        "pairwise/request",
-        thread.language,
-        question=fence(f"question_{key}", question),
-        first=fence(f"answer_1_{key}", first.text),
-        second=fence(f"answer_2_{key}", second.text),
-    )
+    texts = fence({"question": format_question(thread), "answer_1": first.text, "answer_2": second.text})
+    return prompts.render("pairwise/request", thread.language, **texts)
 
 
-def _encode(thread: Thread, first: Answer, second: Answer, model: Model) -> tuple[int, ...]:
+def _encode(thread: Thread, first: Answer, second: Answer, model: Model | Server) -> Prompt:
     opening = f"{prompts.render('pairwise/opening', thread.language)} "
-    prompt = model.chat.encode_prompt([Message(role="user", content=render_request(thread, first, second))])
-    return (*prompt, *model.chat.tokenizer.encode(opening, add_special_tokens=False))
+    return model.encode([Message(role="user", content=render_request(thread, first, second))], opening)

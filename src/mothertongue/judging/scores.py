@@ -1,10 +1,9 @@
 """What judges that answer with a number share: the question, a score from log-probabilities, and its verdict."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from mothertongue.chat import Chat
-from mothertongue.errors import BadInput
 from mothertongue.records import Answer, Thread, row_id
 from mothertongue.verdicts import Verdict
 
@@ -16,24 +15,14 @@ def format_question(thread: Thread) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in thread.prompt)
 
 
-def fence(mark: str, text: str) -> str:
-    """A text between <mark> and </mark>."""
-    return f"<{mark}>\n{text}\n</{mark}>"
+def fence(texts: Mapping[str, str]) -> dict[str, str]:
+    """Texts by mark, each between <mark_key> and </mark_key>, with a key that none of them contains.
 
-
-def find_score_tokens(chat: Chat, judge: str, scores: Sequence[int]) -> tuple[int, ...]:
-    """The token of each score. Raises BadInput when the tokenizer writes a score in several tokens, or two in one."""
-    found = {score: chat.tokenizer.encode(str(score), add_special_tokens=False) for score in scores}
-    for score, ids in found.items():
-        if len(ids) != 1:
-            raise BadInput(
-                f"{judge}: the tokenizer splits the score {score} into {len(ids)} tokens, so it has no probability of"
-                " its own; take another model as judge"
-            )
-    options = tuple(ids[0] for ids in found.values())
-    if len(set(options)) < len(options):
-        raise BadInput(f"{judge}: the tokenizer writes different scores as one token; take another model as judge")
-    return options
+    So no text can end before its end, or open another one: what is judged is not what the judge is told to do.
+    """
+    keys = (row_id(*texts.values(), number)[:6] for number in itertools.count())
+    key = next(key for key in keys if not any(key in text for text in texts.values()))
+    return {mark: f"<{mark}_{key}>\n{text}\n</{mark}_{key}>" for mark, text in texts.items()}
 
 
 def expected_score(logs: Sequence[float], scores: Sequence[int]) -> tuple[float, float]:
@@ -42,6 +31,19 @@ def expected_score(logs: Sequence[float], scores: Sequence[int]) -> tuple[float,
     label_mass = math.fsum(weights)
     mean = math.fsum(s * w for s, w in zip(scores, weights, strict=True)) / label_mass if label_mass else math.nan
     return mean, label_mass
+
+
+def refuse(answer: Answer, judge: str) -> Verdict:
+    """The verdict `error`, of a request that a server refused."""
+    return Verdict(
+        id=row_id(answer.id, judge),
+        thread=answer.thread,
+        answer=answer.id,
+        judge=judge,
+        outcome="error",
+        score=None,
+        label_mass=None,
+    )
 
 
 def build_verdict(

@@ -1,4 +1,7 @@
-"""Text and log-probabilities from a model: requests, results, and the engines that compute them."""
+"""Text and log-probabilities from a model: requests, results, and the engines that compute them.
+
+A local engine gets token ids, a server messages: `encode` of Model and of server.Server makes what each is asked with.
+"""
 
 import hashlib
 import json
@@ -8,7 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mothertongue import hardware
 from mothertongue.chat import Chat
@@ -16,17 +19,24 @@ from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
 from mothertongue.origin import digest_weights, read_origin
 from mothertongue.params import Engine as EngineName
+from mothertongue.params import LocalEngine
+from mothertongue.records import Message
 from mothertongue.store import Store
+
+if TYPE_CHECKING:
+    from mothertongue.sampling.server import Server
+
+Prompt = tuple[Any, ...]  # token ids; for a server (role, content) of each message
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Continue `prompt` (token ids) by at most `max_tokens`; `temperature` 0 takes the likeliest token each time.
+    """Continue `prompt` by at most `max_tokens`; `temperature` 0 takes the likeliest token each time.
 
     `index` counts the samples of one prompt, so that requests that are equal otherwise are different.
     """
 
-    prompt: tuple[int, ...]
+    prompt: Prompt
     max_tokens: int
     temperature: float
     top_p: float
@@ -36,10 +46,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class NextTokenLogprobs:
-    """Natural log-probabilities of each of `options` (token ids) as the token after `prompt`."""
+    """Natural log-probabilities of each of `options` (token ids; for a server texts) as the token after `prompt`."""
 
-    prompt: tuple[int, ...]
-    options: tuple[int, ...]
+    prompt: Prompt
+    options: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +62,31 @@ class LogLikelihood:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Generated text without control tokens; `tokens` counts what was generated, its end token too."""
+    """Generated text without control tokens; `tokens` counts what was generated, its end token too.
+
+    `prompt_tokens` is what a server counted; 0 for a local engine, which was given that many.
+    """
 
     text: str
     tokens: int
     finish: Literal["stop", "length"]
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Requests, and the tokens of their prompts and answers, whenever they were computed or paid for."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.tokens + other.tokens,
+        )
 
 
 class Engine(Protocol):
@@ -79,7 +109,28 @@ REVISION = 5  # of the engine modules: raise it when results change, so that no 
 
 def is_installed(engine: EngineName) -> bool:
     """Whether an engine can be imported."""
-    return util.find_spec(engine) is not None
+    return util.find_spec("openai" if engine == "server" else engine) is not None
+
+
+def open_model(folder: Path, engine: EngineName, store: Store) -> "Model | Server":
+    """The model in a folder that stage `models` or a later one made, on an engine."""
+    if engine == "server":
+        from mothertongue.sampling.server import Server
+
+        return Server(folder, store)
+    return Model(folder, engine, store)
+
+
+def summarize_usage(model: "Model | Server") -> dict[str, float]:
+    """Requests and tokens of a stage as JSON, and what they cost where a price is known.
+
+    It is the same whether they were computed now or found in the sample store.
+    """
+    used, price = model.usage, model.price
+    found: dict[str, float] = asdict(used)
+    if price:
+        found["cost"] = (used.prompt_tokens * price.prompt + used.tokens * price.completion) / 1e6
+    return found
 
 
 def derive_seed(*parts: object) -> int:
@@ -93,11 +144,12 @@ class Model:
     Raises BadInput where the engine is not installed, or the folder is not one that a stage made.
     """
 
-    def __init__(self, folder: Path, engine: EngineName, store: Store) -> None:
+    def __init__(self, folder: Path, engine: LocalEngine, store: Store) -> None:
         if not is_installed(engine):
             raise BadInput(f"params.yaml: engine {engine} is not installed; install it, or take another engine")
         self.folder, self.engine, self.store = folder, engine, store
         self.config = _config(folder)
+        self.usage, self.price = Usage(), None
         self.dtype = read_origin(folder).dtype
         self.chat = Chat(folder)
         self.identity = {
@@ -126,15 +178,37 @@ class Model:
 
         return Transformers(self.folder, self.dtype, self.chat)
 
+    def encode(self, messages: Sequence[Message], opening: str = "") -> tuple[int, ...]:
+        """Token ids of a conversation up to the start of the answer, and of the words that the answer begins with."""
+        prompt = self.chat.encode_prompt(messages)
+        return (*prompt, *self.chat.tokenizer.encode(opening, add_special_tokens=False)) if opening else prompt
+
+    def find_options(self, values: Sequence[int]) -> tuple[int, ...]:
+        """The token of each number. Raises BadInput when the tokenizer splits one, or writes two as one token."""
+        found = {value: self.chat.tokenizer.encode(str(value), add_special_tokens=False) for value in values}
+        name = self.folder.name
+        for value, ids in found.items():
+            if len(ids) != 1:
+                raise BadInput(
+                    f"{name}: the tokenizer splits the score {value} into {len(ids)} tokens, so it has no probability"
+                    " of its own; take another model as judge"
+                )
+        options = tuple(ids[0] for ids in found.values())
+        if len(set(options)) < len(options):
+            raise BadInput(f"{name}: the tokenizer writes different scores as one token; take another model as judge")
+        return options
+
     def generate(self, requests: Sequence[Generation], label: str) -> list[Completion]:
         """One completion per request, in order. Raises BadInput when one does not fit the model's context."""
         self._check_lengths([len(r.prompt) + r.max_tokens for r in requests])
-        found = self._ask(requests, lambda part: self._engine.generate(part), label)
-        return [Completion(**value) for value in found]
+        found = [Completion(**v) for v in self._ask(requests, lambda part: self._engine.generate(part), label)]
+        self.usage += Usage(len(found), sum(len(r.prompt) for r in requests), sum(each.tokens for each in found))
+        return found
 
     def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs], label: str) -> list[list[float]]:
         """For each request the log-probabilities of its options, in order."""
         self._check_lengths([len(r.prompt) + 1 for r in requests])
+        self.usage += Usage(len(requests), sum(len(r.prompt) for r in requests), len(requests))
         return self._ask(requests, lambda part: self._engine.next_token_logprobs(part), label)
 
     def log_likelihood(self, requests: Sequence[LogLikelihood], label: str) -> list[list[float]]:
