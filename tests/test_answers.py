@@ -10,7 +10,7 @@ from mothertongue.answers import add_system_prompt, generate_answers
 from mothertongue.chat import Chat
 from mothertongue.params import Generator
 from mothertongue.records import Answer, Split, Thread, row_id
-from mothertongue.sampling import Completion, Generation, derive_seed
+from mothertongue.sampling import Completion, Generation, Model, derive_seed
 
 SPLITS: list[Split] = ["train", "train", "train", "validation", "test"]
 THREADS = [make_thread(f"¿{number}?", "Sí", split=SPLITS[number % 5]) for number in range(500)]  # 300 to train on
@@ -23,6 +23,8 @@ PLAIN = Generator(
 
 class Numbering:
     """Stands for a model: its answers are the places of the requests; every second one is cut."""
+
+    encode = Model.encode
 
     def __init__(self, chat: Chat) -> None:
         self.chat = chat

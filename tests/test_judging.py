@@ -14,11 +14,11 @@ from mothertongue import judging, languages, prompts
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.judging import accuracy, pairwise, rubric
-from mothertongue.judging.scores import expected_score, find_score_tokens, format_question
+from mothertongue.judging.scores import expected_score, fence, format_question
 from mothertongue.measurements import JudgeAccuracy
 from mothertongue.params import AdditiveJudge, GradesJudge, PairwiseJudge, RubricJudge
 from mothertongue.records import Answer, Message, RowCounts, Split, Thread, reference_answer, row_id
-from mothertongue.sampling import Completion, Generation, NextTokenLogprobs
+from mothertongue.sampling import Completion, Generation, Model, NextTokenLogprobs
 from mothertongue.verdicts import Verdict
 
 NOTHING = -math.inf
@@ -78,6 +78,8 @@ def verdict(row: Answer, score: float | None, outcome: Any = None) -> Verdict:
 class ConstantModel:
     """A model that always gives the same probabilities, and keeps the prompts that it was given."""
 
+    encode, find_options = Model.encode, Model.find_options
+
     def __init__(self, chat: Chat, probabilities: Sequence[float]) -> None:
         self.chat, self.folder = chat, Path("models/base")
         self.logs = [math.log(p) if p else NOTHING for p in probabilities]
@@ -119,7 +121,7 @@ def test_a_verdict(
 
 def prompt_of(language: str, question: str, text: str) -> str:
     """What a judge reads, with the beginning of its own turn, after which a score follows."""
-    request = prompts.render("rubric/request", language, question=question, answer=text)
+    request = prompts.render("rubric/request", language, **fence({"question": question, "answer": text}))
     opening = prompts.render("rubric/opening", language)
     return f"<|im_start|>user\n{request}<|im_end|>\n<|im_start|>assistant\n{opening} "
 
@@ -164,18 +166,23 @@ class GradingModel(ConstantModel):
         self.by_criterion, self.labels = by_criterion, list[str]()
 
     def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs], label: str) -> list[list[float]]:
-        name, criterion = label.rsplit(" ", 1)
-        self.labels.append(criterion)
-        super().next_token_logprobs(requests, "scored rubric" if name == "scored teacher" else label)
-        return [[math.log(p) if p else NOTHING for p in self.by_criterion[criterion]] for _ in requests]
+        self.labels.append(label)
+        super().next_token_logprobs(requests, "scored rubric")
+        criteria = [prompt.split('"')[-2] for prompt in self.prompts[-len(requests) :]]
+        return [[math.log(p) if p else NOTHING for p in self.by_criterion[criterion]] for criterion in criteria]
 
 
 GRADES = {"correctness": [0.0, 0.1, 0.0, 0.0, 0.7], "clarity": [0.0, 0.3, 0.0, 0.3, 0.0]}
 
 
-def grade(model: Any, min_label_mass: float, text: str = "En la plaza.") -> Verdict:
+def grade(model: Any, min_label_mass: float, text: str = "En la plaza.", votes: int = 1, clear: float = 1) -> Verdict:
     section = GradesJudge(
-        kind="grades", model="base", engine="transformers", criteria=list(GRADES), min_label_mass=min_label_mass
+        kind="grades",
+        model="base",
+        engine="transformers",
+        criteria={"correctness": 1, "clarity": clear},
+        votes=votes,
+        min_label_mass=min_label_mass,
     )
     (found,) = judging.judge_answers([thread("t", "¿Dónde?")], [answer("w", "t", text)], "teacher", section, model)
     return found
@@ -189,16 +196,30 @@ def test_grades_on_criteria_are_written_as_json_one_after_the_other(chat: Chat) 
     assert found.grades == {"correctness": pytest.approx(4.625), "clarity": pytest.approx(3)}
     assert (found.outcome, found.score, found.label_mass) == ("score", pytest.approx(3.8125), pytest.approx(0.6))
     assert (found.id, found.judge, found.answer) == (row_id("w", "teacher"), "teacher", "w")
-    assert model.labels == list(GRADES)
+    assert model.labels == ["scored teacher: grade 1", "scored teacher: grade 2"]
     first, second = (prompt.partition("<|im_start|>assistant\n") for prompt in model.prompts)
     assert first[2] == '{"correctness": '
     assert second[2] == '{"correctness": 5, "clarity": '
     assert json.loads(f"{second[2]}2}}") == {"correctness": 5, "clarity": 2}
-    request = prompts.render(
-        "grades/request", "es", question="¿Dónde?", answer="En la plaza.", criteria="correctness, clarity"
-    )
+    texts = fence({"question": "¿Dónde?", "answer": "En la plaza."})
+    request = prompts.render("grades/request", "es", criteria="correctness, clarity", **texts)
     assert first[0] == second[0] == f"<|im_start|>user\n{request}<|im_end|>\n"
     assert "in Spanish" in request
+
+
+def test_criteria_have_weights_and_each_vote_another_order(chat: Chat) -> None:
+    """(4.625 + 3 * 3) / 4; the grades of a criterion do not depend on its place here."""
+    model = GradingModel(chat, GRADES)
+    found = grade(model, 0.6, votes=2, clear=3.0)
+    assert found.score == pytest.approx(3.40625)
+    assert found.grades == {"correctness": pytest.approx(4.625), "clarity": pytest.approx(3)}
+    written = [prompt.partition("<|im_start|>assistant\n")[2] for prompt in model.prompts]
+    assert written == [
+        '{"correctness": ',
+        '{"clarity": ',
+        '{"correctness": 5, "clarity": ',
+        '{"clarity": 2, "correctness": ',
+    ]
 
 
 def test_an_answer_that_one_criterion_has_no_grade_for_is_unparsed(chat: Chat) -> None:
@@ -249,9 +270,9 @@ def test_the_question_of_a_thread(row: Thread, question: str) -> None:
 def test_a_tokenizer_without_a_token_for_each_score_is_refused(encode: dict[str, list[int]], expected: str) -> None:
     ids = {"1": [11], "2": [12], "3": [13], "4": [14], "5": [15]} | encode
     tokenizer = SimpleNamespace(encode=lambda text, **_: ids[text])
-    chat: Any = SimpleNamespace(tokenizer=tokenizer)
+    model: Any = SimpleNamespace(chat=SimpleNamespace(tokenizer=tokenizer), folder=Path("models/judge"))
     with pytest.raises(BadInput) as caught:
-        find_score_tokens(chat, "judge", rubric.SCORES)
+        Model.find_options(model, rubric.SCORES)
     assert caught.value.message == expected
 
 

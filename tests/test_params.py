@@ -20,6 +20,10 @@ KNOWN = ", ".join(languages.NAMES)
 BASE = "{source: folder, id: toy, dtype: float32}"
 FILE = "{source: file, id: dialogues.jsonl, format: messages}"
 ROUNDS = "rounds: {prompts: 8, judge: own, max_drift: 0.25}\n"
+ELSEWHERE = "    source: folder\n    id: /models/elsewhere\n    dtype: float32\n"
+SERVER = "    source: server\n    url: http://h/v1\n    id: chat\n    revision: '1'\n"
+URL = "input should be http:// or https:// and a host, without user, query or fragment, got "
+REMOTE_OTHER = ("    model: elsewhere\n    engine: transformers", "    model: elsewhere\n    engine: server")
 PLAIN = "  plain:\n    model: base\n    engine: transformers\n    system_prompt: false\n    train_share: 1.0\n"
 
 
@@ -178,10 +182,15 @@ METHODS = "".join(
         [("{sigmoid: 1.0, sft: 1.0}", "{robust: 1.0, sft: 0.5}"), ("label_smoothing: 0.0", "label_smoothing: 0.1")],
         # named columns, graded on named criteria
         [("format: messages}", "format: columns, columns: {user: [instruction, input], assistant: output}}"),
-         ("rubric: {kind: rubric", "rubric: {kind: grades, criteria: [correctness, clarity]")],
+         ("rubric: {kind: rubric", "rubric: {kind: grades, criteria: {correctness: 2, clarity: 0.5}, votes: 2")],
+        # a server answers and judges
+        [(ELSEWHERE, SERVER),
+         ("second: {kind: rubric, model: base, engine: transformers",
+          "second: {kind: rubric, model: elsewhere, engine: server"),
+         REMOTE_OTHER],
     ],
     ids=["splits", "folders", "names that look alike", "own languages", "two steps", "no level", "column names",
-         "all methods", "before pairs", "robust", "columns and criteria"],
+         "all methods", "before pairs", "robust", "columns and criteria", "server"],
 )  # fmt: skip
 def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
     params.load(changed(tmp_path, *changes))
@@ -237,7 +246,7 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("data: pairs", "data: pears", "57: adapter.dpo.data: input should be 'pairs', got 'pears'"),
         ("format: int8", "format: int9", "83: quantized.int8.format: input should be 'nf4' or 'int8', got 'int9'"),
         (PLAIN, PLAIN.replace("transformers", "vlm"),
-         "28: generated.plain.engine: input should be 'vllm' or 'transformers', got 'vlm'"),
+         "28: generated.plain.engine: input should be 'vllm', 'transformers' or 'server', got 'vlm'"),
         ("dtype: bfloat16", "dtype: float16",
          "77: merged.dtype: input should be 'bfloat16' or 'float32', got 'float16'"),
         ("split: validation", "split: train", "86: metrics.split: input should be 'validation' or 'test', got 'train'"),
@@ -289,7 +298,7 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         (BASE, "{source: hub, id: toy, dtype: float32}", "5: models.base.revision: missing; add it"),
         (BASE, "toy", "5: models.base: input should be a mapping of names to values, got 'toy'"),
         ("    source: folder\n", "    source: hob\n",
-         "7: models.elsewhere.source: input should be one of 'package', 'hub', 'folder', 'version', got 'hob'"),
+         "7: models.elsewhere.source: input should be one of 'package', 'hub', 'folder', 'version', 'server', got 'hob'"),
         ("    id: /models/elsewhere", "    id: /models/elsewhere\n    revison: main",
          "9: models.elsewhere.revison: unknown parameter; remove it or fix its name"),
         ("rubric: {kind: rubric", "rubric: {kind: rubrik",
@@ -305,8 +314,14 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
          "13: raw.sources.0.columns.user: input should be a valid list, got 'q'"),
         ("rubric: {kind: rubric", "rubric: {kind: grades",
          "46: scored.rubric.criteria: missing; add it"),
-        ("rubric: {kind: rubric", "rubric: {kind: grades, criteria: []",
-         "46: scored.rubric.criteria: list should have at least 1 item after validation, not 0, got []"),
+        ("rubric: {kind: rubric", "rubric: {kind: grades, criteria: {}",
+         "46: scored.rubric.criteria: dictionary should have at least 1 item after validation, not 0, got {}"),
+        ("rubric: {kind: rubric", "rubric: {kind: grades, criteria: {clarity: 0}",
+         "46: scored.rubric.criteria.clarity: input should be greater than 0, got 0"),
+        (ELSEWHERE, SERVER.replace("http://", "http://me:secret@"), f"8: models.elsewhere.url: {URL}'http://me:secret@h/v1'"),
+        (ELSEWHERE, SERVER.replace("http://", "ftp://"), f"8: models.elsewhere.url: {URL}'ftp://h/v1'"),
+        (ELSEWHERE, SERVER.replace("revision: '1'\n", "revision: 1\n    dtype: float32\n"),
+         "11: models.elsewhere.dtype: unknown parameter; remove it or fix its name"),
         ("max_cut_rejected: 0.5", "max_cut_rejected: 0.5\n  min_words: 0",
          "51: pairs.min_words: input should be greater than or equal to 1, got 0"),
         ("format: messages}", "format: oasst_trees, replies: worst}",
@@ -572,8 +587,21 @@ OTHER = "take another source"
          "13: raw.sources.0.replies: format columns has no ranked replies; remove it"),
         ([("format: messages}", "format: messages, columns: {user: [q], assistant: a}}")],
          "13: raw.sources.0.columns: format messages names no columns; remove it"),
-        ([("rubric: {kind: rubric", "rubric: {kind: grades, criteria: [relevance, clarity, relevance]")],
-         "46: scored.rubric.criteria.2: 'relevance' is a duplicate; delete one"),
+        ([("rubric: {kind: rubric", "rubric: {kind: grades, criteria: {relevance: 1, clarity: 1}, votes: 3")],
+         "46: scored.rubric.votes: 2 criteria have so many different orders at most; lower it"),
+        # models behind a server
+        ([(ELSEWHERE, SERVER)],
+         "37: generated.other.engine: 'elsewhere' is behind a server; write server"),
+        ([(PLAIN, PLAIN.replace("transformers", "server"))],
+         "28: generated.plain.engine: 'base' is not behind a server; take vllm or transformers"),
+        ([(ELSEWHERE, SERVER), REMOTE_OTHER, ("from: base", "from: elsewhere")],
+         "57: adapter.dpo.from: 'elsewhere' is behind a server, so its weights are not here to train; take another"),
+        ([(ELSEWHERE, SERVER), REMOTE_OTHER, ("int8: {model: dpo, format", "int8: {model: elsewhere, format")],
+         "88: quantized.int8.model: 'elsewhere' is behind a server, so its weights are not here to quantise; take another"),
+        ([(ELSEWHERE, SERVER), REMOTE_OTHER, ("prompted: {model: base", "prompted: {model: elsewhere")],
+         "95: metrics.models.prompted.model: 'elsewhere' is behind a server, so its weights are not here to measure; take another"),
+        ([(ELSEWHERE, SERVER), REMOTE_OTHER, ("reference_model: base", "reference_model: elsewhere")],
+         "101: metrics.reference_model: 'elsewhere' is behind a server, so its weights are not here to compute with; take another"),
         ([('["es"]', "[es, it]"), (FILE, f"{CORPUS}\n    - {CORPUS.replace('}', ', language: es}')}")],
          "14: raw.sources.1: duplicate of an earlier source; delete one"),
         ([(FILE, f"{CORPUS}\n    - {CORPUS.replace('chatterbot-corpus', 'Chatterbot_Corpus')}")],

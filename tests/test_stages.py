@@ -406,9 +406,12 @@ def asked(monkeypatch: pytest.MonkeyPatch, chat: Chat) -> list[str]:
     prompts: list[str] = []
 
     class Model:
+        encode, find_options = sampling.Model.encode, sampling.Model.find_options
+
         def __init__(self, folder: Path, engine: str, store: Store) -> None:
             assert (folder, engine, store.path) == (Path("models/base"), "transformers", Path("store/samples.sqlite"))
             self.folder, self.chat, self.identity = folder, chat, {"weights": "w"}
+            self.usage, self.price = sampling.Usage(2, 20, 2), None
 
         def next_token_logprobs(self, requests: Any, label: str) -> list[list[float]]:
             assert label == "scored rubric"

@@ -111,7 +111,7 @@ def _models(params: Params) -> Iterator[Problem]:
             if section == "adapter":
                 start = params.adapter[name].start
                 if start in params.models and start not in _find_local(params):
-                    yield (section, name, "from"), _remote(start, "train from")
+                    yield (section, name, "from"), _remote(start, "train")
                 elif start not in known:
                     later = start != name and start in params.adapter
                     what = f"{start!r} comes later; move it above {name}" if later else _unknown(start, known)
@@ -235,7 +235,7 @@ def _columns(params: Params) -> Iterator[Problem]:
             yield ("metrics", "suites", number), f"{suite!r} is a duplicate; delete one"
     full = _find_local(params)
     if metrics.reference_model in params.models and metrics.reference_model not in full:
-        yield ("metrics", "reference_model"), _remote(metrics.reference_model, "compute log-probabilities with")
+        yield ("metrics", "reference_model"), _remote(metrics.reference_model, "compute with")
     elif metrics.reference_model not in full:
         yield ("metrics", "reference_model"), _unknown(metrics.reference_model, full)
     columns = metrics.models
@@ -314,7 +314,7 @@ def _find_local(params: Params) -> list[str]:
 
 
 def _remote(name: str, what: str) -> str:
-    return f"{name!r} is behind a server, so there are no weights to {what}; take a model that is fetched"
+    return f"{name!r} is behind a server, so its weights are not here to {what}; take another"
 
 
 def _before_pairs(params: Params) -> list[str]:
