@@ -23,6 +23,8 @@ ROUNDS = "rounds: {prompts: 8, judge: own, max_drift: 0.25}\n"
 ELSEWHERE = "    source: folder\n    id: /models/elsewhere\n    dtype: float32\n"
 SERVER = "    source: server\n    url: http://h/v1\n    id: chat\n    revision: '1'\n"
 URL = "input should be http:// or https:// and a host, without user, query or fragment, got "
+REMOTE = "'elsewhere' is behind a server, so its weights are not here to"
+SOURCES = "'package', 'hub', 'folder', 'version', 'server'"
 REMOTE_OTHER = ("    model: elsewhere\n    engine: transformers", "    model: elsewhere\n    engine: server")
 PLAIN = "  plain:\n    model: base\n    engine: transformers\n    system_prompt: false\n    train_share: 1.0\n"
 
@@ -298,7 +300,7 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         (BASE, "{source: hub, id: toy, dtype: float32}", "5: models.base.revision: missing; add it"),
         (BASE, "toy", "5: models.base: input should be a mapping of names to values, got 'toy'"),
         ("    source: folder\n", "    source: hob\n",
-         "7: models.elsewhere.source: input should be one of 'package', 'hub', 'folder', 'version', 'server', got 'hob'"),
+         f"7: models.elsewhere.source: input should be one of {SOURCES}, got 'hob'"),
         ("    id: /models/elsewhere", "    id: /models/elsewhere\n    revison: main",
          "9: models.elsewhere.revison: unknown parameter; remove it or fix its name"),
         ("rubric: {kind: rubric", "rubric: {kind: rubrik",
@@ -595,13 +597,13 @@ OTHER = "take another source"
         ([(PLAIN, PLAIN.replace("transformers", "server"))],
          "28: generated.plain.engine: 'base' is not behind a server; take vllm or transformers"),
         ([(ELSEWHERE, SERVER), REMOTE_OTHER, ("from: base", "from: elsewhere")],
-         "57: adapter.dpo.from: 'elsewhere' is behind a server, so its weights are not here to train; take another"),
+         f"57: adapter.dpo.from: {REMOTE} train; take another"),
         ([(ELSEWHERE, SERVER), REMOTE_OTHER, ("int8: {model: dpo, format", "int8: {model: elsewhere, format")],
-         "88: quantized.int8.model: 'elsewhere' is behind a server, so its weights are not here to quantise; take another"),
+         f"88: quantized.int8.model: {REMOTE} quantise; take another"),
         ([(ELSEWHERE, SERVER), REMOTE_OTHER, ("prompted: {model: base", "prompted: {model: elsewhere")],
-         "95: metrics.models.prompted.model: 'elsewhere' is behind a server, so its weights are not here to measure; take another"),
+         f"95: metrics.models.prompted.model: {REMOTE} measure; take another"),
         ([(ELSEWHERE, SERVER), REMOTE_OTHER, ("reference_model: base", "reference_model: elsewhere")],
-         "101: metrics.reference_model: 'elsewhere' is behind a server, so its weights are not here to compute with; take another"),
+         f"101: metrics.reference_model: {REMOTE} compute with; take another"),
         ([('["es"]', "[es, it]"), (FILE, f"{CORPUS}\n    - {CORPUS.replace('}', ', language: es}')}")],
          "14: raw.sources.1: duplicate of an earlier source; delete one"),
         ([(FILE, f"{CORPUS}\n    - {CORPUS.replace('chatterbot-corpus', 'Chatterbot_Corpus')}")],
