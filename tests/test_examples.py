@@ -169,6 +169,20 @@ def test_pairs_that_do_not_fit_are_left_out_whole_and_counted(method: str) -> No
     assert found.report["validation"] == {"pairs": 3, "left_out": 1, "probes": 1}
 
 
+def test_a_step_learns_the_pairs_of_its_rules() -> None:
+    splits: list[Split] = ["train", "validation"]
+    pairs = [
+        make_pair(size, split=split).model_copy(update={"rule": rule})
+        for size, rule in ((5, "one"), (6, "two"), (7, "three"))
+        for split in splits
+    ]
+    for rules, sizes in ((None, [7, 6, 5]), (["one", "three"], [7, 5])):
+        found = encode(pairs, make_step("dpo", rules=rules), CHARACTERS, "dpo")
+        expected = [encode_pair(make_pair(size), CHARACTERS) for size in sizes]
+        assert found.train == expected
+        assert sorted(found.validation, key=count_tokens) == expected[::-1]
+
+
 def talk(size: int, split: Split = "train", name: str = "c") -> Thread:
     """A thread of so many tokens of CHARACTERS."""
     return make_thread("x", "x" * (size - 3), conversation=f"{name}{size}", split=split)

@@ -591,6 +591,11 @@ OTHER = "take another source"
          "13: raw.sources.0.columns: format messages names no columns; remove it"),
         ([("rubric: {kind: rubric", "rubric: {kind: grades, criteria: {relevance: 1, clarity: 1}, votes: 3")],
          "46: scored.rubric.votes: 2 criteria have so many different orders at most; lower it"),
+        # rules whose pairs a step learns
+        ([("  beta: 0.1", "  beta: 0.1\n    rules: [reference_over_plian]")],
+         "62: adapter.dpo.rules.0: no 'reference_over_plian'; take one of reference_over_plain"),
+        ([("  beta: 0.1", "  beta: 0.1\n    rules: [reference_over_plain, reference_over_plain]")],
+         "62: adapter.dpo.rules.1: 'reference_over_plain' is a duplicate; delete one"),
         # models behind a server
         ([(ELSEWHERE, SERVER)],
          "37: generated.other.engine: 'elsewhere' is behind a server; write server"),

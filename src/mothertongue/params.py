@@ -411,6 +411,7 @@ class Preference(Training):
     """What all methods on pairs have."""
 
     data: Literal["pairs"]
+    rules: Annotated[list[Name], Field(min_length=1)] | None = None  # of pairs, whose pairs it learns; None for all
     max_left_out: Share  # share of pairs longer than max_length, above which training does not start
     beta: Annotated[float, Field(gt=0)]
     health: PreferenceHealth

@@ -16,6 +16,7 @@ from mothertongue.params import (
     Judge,
     PackageConversations,
     Params,
+    Preference,
     Problem,
     Rule,
     ServerModel,
@@ -31,7 +32,19 @@ FOLDER = "adapter"  # models/adapter is the folder of all adapters
 
 def find_problems(params: Params) -> list[Problem]:
     """Every broken reference and every name with two meanings; empty where there is none."""
-    checks = (_languages, _sources, _texts, _models, _steps, _generators, _judges, _rules, _columns, _rounds)
+    checks = (
+        _languages,
+        _sources,
+        _texts,
+        _models,
+        _steps,
+        _learned_rules,
+        _generators,
+        _judges,
+        _rules,
+        _columns,
+        _rounds,
+    )
     return [problem for check in checks for problem in check(params)]
 
 
@@ -149,6 +162,22 @@ def _steps(params: Params) -> Iterator[Problem]:
             yield (*where, "losses"), "sft alone is no preference loss; add one, or take method sft"
     if params.raw.texts and not any(step.method == "cpt" for step in params.adapter.values()):
         yield ("raw", "texts"), "no step of method cpt trains on texts; add one, or delete the sources"
+
+
+def _learned_rules(params: Params) -> Iterator[Problem]:
+    """The rules that a step names are there, and their pairs are written."""
+    names = [rule.name for rule in params.pairs.rules]
+    learned = names if params.pairs.learned is None else params.pairs.learned
+    for name, step in params.adapter.items():
+        rules = step.rules or [] if isinstance(step, Preference) else []
+        for number, rule in enumerate(rules):
+            where = ("adapter", name, "rules", number)
+            if rule not in names:
+                yield where, _unknown(rule, names)
+            elif rule not in learned:
+                yield where, f"pairs.learned leaves out the pairs of {rule!r}; add it there"
+            if rule in rules[:number]:
+                yield where, f"{rule!r} is a duplicate; delete one"
 
 
 def _generators(params: Params) -> Iterator[Problem]:

@@ -54,8 +54,11 @@ class Examples:
 def encode(rows: Sequence[Any], step: Step, chat: Chat, name: str) -> Examples:
     """The rows of splits `train` and `validation` as the step's method learns them; split `test` is for nothing here.
 
-    Raises BadInput when there is nothing to train on, or too much would be left out.
+    Of pairs, those of the step's rules. Raises BadInput when there is nothing to train on, or too much would be left
+    out.
     """
+    if isinstance(step, Preference) and step.rules is not None:
+        rows = [row for row in rows if row.rule in step.rules]
     asked = [row for row in rows if row.split == "train"]
     train = [row for row in asked if not isinstance(row, Thread) or row.reference is not None]
     held_out = [row for row in rows if row.split == "validation"]
