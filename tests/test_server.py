@@ -3,12 +3,20 @@
 import json
 import math
 import random
+import re
+import sqlite3
+import threading
+import time
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import toy
+from fake_server import FakeServer, Reply, say
 
+from benchmarks.server import find_port, serve
 from mothertongue import answers, judging, models, sampling
 from mothertongue.errors import BadInput
 from mothertongue.judging import additive, grades
@@ -16,8 +24,6 @@ from mothertongue.params import AdditiveJudge, Generator, GradesJudge, Judge, Pa
 from mothertongue.records import Answer, Message, Thread
 from mothertongue.sampling import server
 from mothertongue.store import Store
-
-from .fake_server import FakeServer, Reply, say
 
 GENERATOR = Generator(
     model="api", engine="server", system_prompt=False, train_share=1.0, n=1, temperature=0.5, top_p=0.9, max_tokens=30
@@ -302,3 +308,59 @@ def test_votes_of_grades_have_their_own_orders() -> None:
         kind="grades", model="m", engine="server", criteria={"a": 1.0, "b": 1.0, "c": 1.0}, votes=3, min_label_mass=0
     )
     assert grades.list_orders(judge) == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
+
+
+@pytest.mark.slow
+def test_vllm_as_a_server_that_is_killed_and_started_again_answers_each_request_once(tmp_path: Path) -> None:
+    """It answers, is killed, comes back while the client tries on, and then judges."""
+    base = toy.model(tmp_path / "base", dtype="float32")
+    port, threads, done = find_port(), [thread(n) for n in range(24)], list[Answer]()
+
+    def count_kept() -> int:
+        with sqlite3.connect(tmp_path / "samples.sqlite") as db:
+            return int(db.execute("select count(*) from samples").fetchone()[0])
+
+    def generate() -> None:
+        model = open_server(tmp_path, f"http://127.0.0.1:{port}/v1", id="model", concurrency=2, retries=100)
+        done.extend(answers.generate_answers(threads, "own", GENERATOR, 1, model))
+
+    with serve(base, port, tmp_path / "log", dtype="float32") as url:
+        open_server(tmp_path, url)  # makes the store
+        asking = threading.Thread(target=generate)
+        asking.start()
+        while count_kept() < 4:
+            time.sleep(0.02)
+    kept = count_kept()
+    assert kept < 24
+    with serve(base, port, tmp_path / "log", dtype="float32") as url:
+        asking.join()
+        assert [row.thread for row in done] == [row.id for row in threads]
+        assert all(row.tokens for row in done)
+        with urllib.request.urlopen(url.replace("/v1", "/metrics")) as page:
+            counted = re.findall(
+                r'^vllm:request_success_total\{.*finished_reason="(?:stop|length)".*\} (\S+)$',
+                page.read().decode(),
+                re.MULTILINE,
+            )
+        # those that were under way at the kill are asked again, and nothing else is
+        assert 24 - count_kept() == 0
+        assert 24 - kept - 2 <= sum(map(float, counted)) <= 24 - kept
+        _check_judges(tmp_path, base, url)
+
+
+def _check_judges(folder: Path, base: Path, url: str) -> None:
+    """Log-probabilities are those of a local engine, and grades come as JSON."""
+    model, local = open_server(folder, url, id="model"), sampling.Model(base, "transformers", Store(folder))
+    turn = [Message(role="user", content="¿Dónde está el gato?")]
+    every = tuple(range(local.chat.tokenizer.vocab_size))
+    (logs,) = local.next_token_logprobs([sampling.NextTokenLogprobs(local.encode(turn), every)], "all")
+    likely = sorted(every, key=lambda token: -logs[token])[:10]
+    texts = [str(local.chat.tokenizer.decode([token])) for token in likely]
+    plain = [place for place, text in enumerate(texts) if text == text.strip() != "" and "\ufffd" not in text][:3]
+    assert plain
+    asked = sampling.NextTokenLogprobs(model.encode(turn), tuple(texts[place] for place in plain))
+    (found,) = model.next_token_logprobs([asked], "some")
+    assert found == pytest.approx([logs[likely[place]] for place in plain], abs=0.01)
+    judge = GradesJudge(kind="grades", model="api", engine="server", criteria={"help": 1.0}, min_label_mass=0.5)
+    (verdict,) = judging.judge_answers([thread(0)], [answer(0)], "judge", judge, model)
+    assert verdict.outcome == "score"
