@@ -1,10 +1,10 @@
-"""Requests to a server at the same time against one after the other, through this project's own client: answers a second.
+"""Requests to a server at the same time against one after the other, by this project's own client: answers a second.
 
     python -m benchmarks.server [--prompts 48] [--tokens 32] [--concurrency 16] models/base
 
-Run it from the project's top folder with PYTHONPATH=src, after `make repro`. vLLM's server with OpenAI's interface is started
-on this machine and stopped at the end; each way has a new sample store, and the two take turns, so that a machine that gets
-slower or faster hits both.
+Run it from the project's top folder with PYTHONPATH=src, after `make repro`. vLLM's server with OpenAI's interface is
+started on this machine and stopped at the end. Nothing is found in the sample store, and the two ways take turns, so that
+a machine that gets slower or faster hits both.
 """
 
 import os
@@ -76,15 +76,10 @@ def main(model: Path, prompts: int, tokens: int, concurrency: int) -> None:
         seconds = {1: 0.0, concurrency: 0.0}
         for turn in range(TURNS + 1):
             for many in seconds:
-                entry = {
-                    "source": "server",
-                    "url": url,
-                    "id": "model",
-                    "revision": f"{many} {turn}",
-                    "concurrency": many,
-                }
-                models.fetch(ServerModel.model_validate(entry), Path(place, f"api {many} {turn}"))
-                server = sampling.open_model(Path(place, f"api {many} {turn}"), "server", Store(Path(place)))
+                name = f"{many} {turn}"
+                entry = ServerModel(source="server", url=url, id="model", revision=name, concurrency=many)
+                models.fetch(entry, Path(place, name))
+                server = sampling.open_model(Path(place, name), "server", Store(Path(place)))
                 asked = [Generation(server.encode(row.prompt), tokens, 0, 1, turn, 0) for row in threads]
                 begin = time.perf_counter()
                 server.generate(asked, f"{many} at the same time")
