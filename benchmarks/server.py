@@ -3,7 +3,7 @@
     python -m benchmarks.server [--prompts 48] [--tokens 32] [--concurrency 16] models/base
 
 Run it from the project's top folder with PYTHONPATH=src, after `make repro`. vLLM's server with OpenAI's interface is
-started on this machine and stopped at the end. Nothing is found in the sample store, and the two ways take turns, so that
+started on this machine and stopped at the end. Nothing is found in the sample store. The two ways take turns, so that
 a machine that gets slower or faster hits both.
 """
 
