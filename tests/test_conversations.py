@@ -190,6 +190,15 @@ def test_dialogues() -> None:
     assert counts == RowCounts(total=4, kept=4, dropped={})
 
 
+def test_lima() -> None:
+    rows = [{"conversations": ["u", "a", "v", "b"], "source": "x"}, {"conversations": ["w"]}]
+    found, counts = conversations.from_lima("s", numbered([*rows, {"conversations": ["e"], "language": "en"}]), SPANISH)
+    assert as_text(found) == ["u>a>v>b", "w"]
+    assert [row.unanswered for row in found] == [False, True]
+    assert [m.role for m in found[0].messages] == ["user", "assistant"] * 2
+    assert counts == RowCounts(total=6, kept=5, dropped={"other_language": 1})
+
+
 def test_exchanges() -> None:
     found, counts = conversations.from_exchanges("s", [("es", ["Hola", "Buenas", "¿Qué tal?"])])
     assert [m.role for m in found[0].messages] == ["user", "assistant", "user"]
@@ -342,6 +351,10 @@ ROLE = "input should be 'prompter' or 'assistant'"
         (conversations.from_messages, [{"messages": [{"role": "user"}]}], "1: messages.0.content: missing; add it"),
         (conversations.from_messages, [{"messages": "Hola"}],
          '1: messages: input should be a valid array, got "Hola"; fix the row'),
+        (conversations.from_lima, [{"conversations": []}],
+         "1: conversations: list should have at least 1 item after validation, not 0, got []; fix the row"),
+        (conversations.from_lima, [{"conversations": ["Hola", 3]}],
+         "1: conversations.1: input should be a valid string, got 3; fix the row"),
         (conversations.from_oasst_messages, [flat("A", None), flat("b", "A", role="bot")],
          f'2: role: {ROLE}, got "bot"; fix the row'),
         (conversations.from_oasst_trees, nested([flat("A", None), flat("b", "A", role="bot")]),

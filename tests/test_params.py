@@ -308,8 +308,8 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("min_label_mass: 0.5", "min_label_mass: 1.5",
          "46: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
-         ("13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages', 'messages', 'columns' or"
-          " 'prompts', got 'message'")),
+         ("13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages', 'messages', 'columns',"
+          " 'prompts' or 'lima', got 'message'")),
         ("format: messages}", "format: columns, columns: {user: [q]}}",
          "13: raw.sources.0.columns.assistant: missing; add it"),
         ("format: messages}", "format: columns, columns: {user: q, assistant: a}}",

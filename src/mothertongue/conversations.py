@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from mothertongue.errors import BadInput
 from mothertongue.params import Columns, Replies
@@ -30,6 +30,11 @@ class _Dialogue(_Loose):
     messages: list[_Turn]
     language: str | None = None
     lang: str | None = None
+
+
+class _Lima(_Loose):
+    conversations: Annotated[list[NonBlank], Field(min_length=1)]
+    language: str | None = None
 
 
 class _Prompt(_Loose):
@@ -97,6 +102,25 @@ def from_messages(source: str, rows: Numbered, find_language: FindLanguage) -> t
             found.append(_conversation(source, language, turns))
         else:
             dropped["other_language"] += len(dialogue.messages)
+    return found, _count(found, dropped)
+
+
+def from_lima(source: str, rows: Numbered, find_language: FindLanguage) -> tuple[list[Conversation], RowCounts]:
+    """Rows like `{"conversations": ["...", "..."], "source": ...}`, user and assistant in turn (LIMA, Zhou et al. 2023).
+
+    One that ends with the user, as in LIMA's split test, is a prompt that no expert has answered.
+    """
+    found = []
+    dropped: Counter[str] = Counter()
+    for where, row in rows:
+        dialogue = parse(_Lima, row, where)
+        if language := find_language(dialogue.language, where):
+            texts = enumerate(dialogue.conversations)
+            turns = [Message(role="assistant" if place % 2 else "user", content=text) for place, text in texts]
+            conversation = _conversation(source, language, turns)
+            found.append(conversation.model_copy(update={"unanswered": True}) if len(turns) % 2 else conversation)
+        else:
+            dropped["other_language"] += len(dialogue.conversations)
     return found, _count(found, dropped)
 
 

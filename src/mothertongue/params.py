@@ -149,7 +149,7 @@ LocalModel = PackageModel | HubModel | FolderModel | VersionModel
 Model = Annotated[LocalModel | ServerModel, Field(discriminator="source")]
 
 
-Format = Literal["oasst_trees", "oasst_messages", "messages", "columns", "prompts"]
+Format = Literal["oasst_trees", "oasst_messages", "messages", "columns", "prompts", "lima"]
 Replies = Literal["best", "all"]  # which of several replies to one message of OpenAssistant's are followed
 
 

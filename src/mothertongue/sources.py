@@ -13,6 +13,7 @@ from mothertongue.conversations import (
     Numbered,
     from_columns,
     from_exchanges,
+    from_lima,
     from_messages,
     from_oasst_messages,
     from_oasst_trees,
@@ -135,6 +136,8 @@ def parse_source(
     match source.format:
         case "messages":
             return from_messages(source.id, rows, find_language)
+        case "lima":
+            return from_lima(source.id, rows, find_language)
         case "prompts":
             return from_prompts(source.id, rows, find_language)
         case "oasst_trees":
