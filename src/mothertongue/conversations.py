@@ -106,7 +106,7 @@ def from_messages(source: str, rows: Numbered, find_language: FindLanguage) -> t
 
 
 def from_lima(source: str, rows: Numbered, find_language: FindLanguage) -> tuple[list[Conversation], RowCounts]:
-    """Rows like `{"conversations": ["...", "..."], "source": ...}`, user and assistant in turn (LIMA, Zhou et al. 2023).
+    """Rows like `{"conversations": ["...", "..."]}`, user and assistant in turn (LIMA, Zhou et al. 2023).
 
     One that ends with the user, as in LIMA's split test, is a prompt that no expert has answered.
     """
