@@ -349,6 +349,9 @@ def test_a_recipe_is_a_whole_file_of_parameters(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in RECIPES if ".demo." in path.name], ids=lambda path: path.name)
 def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
     demo, full = params.load(path), params.load(path.with_name(path.name.replace(".demo", "")))
+    # PairRM's weights are in no package: a demo has another ranking in the place of its.
+    pairrm = {name for name, judge in full.scored.items() if judge.kind == "pairrm"}
+    full = full.model_copy(update={"scored": {n: judge for n, judge in full.scored.items() if n not in pairrm}})
     for section in ("generated", "scored", "quantized"):
         assert list(getattr(demo, section)) == list(getattr(full, section))
     assert list(full.adapter) == list(demo.adapter)
@@ -368,9 +371,9 @@ def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
         same = [[tuple(getattr(entry, field) for field in fields) for entry in group] for group in entries]
         assert same[0] == same[1]
     assert demo.metrics.models == full.metrics.models
-    keys = ("name", "chosen", "rejected", "judge")
-    rules = [[tuple(getattr(rule, key) for key in keys) for rule in each.pairs.rules] for each in (demo, full)]
-    assert rules[0] == rules[1]
+    for ours, theirs in zip(demo.pairs.rules, full.pairs.rules, strict=True):
+        assert (ours.name, ours.chosen, ours.rejected) == (theirs.name, theirs.chosen, theirs.rejected)
+        assert ours.judge == theirs.judge or theirs.judge in pairrm
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)

@@ -1,0 +1,48 @@
+"""What a run took, as tables of the report."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mothertongue import effort
+from mothertongue.errors import BadInput
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def test_usage_with_and_without_a_price(tmp_path: Path) -> None:
+    used = {"requests": 4, "prompt_tokens": 280, "tokens": 12}
+    write(tmp_path / "generated/own.json", {"answers": 4, "usage": used})
+    write(tmp_path / "scored/judge.json", {"usage": used | {"cost": 0.0148}})
+    page = effort.render_usage(effort.read_usage(tmp_path, ["own"], ["judge"]))
+    assert page.splitlines()[-2:] == [
+        "| `generated.own` | 4 | 280 | 12 | – |",
+        "| `scored.judge` | 4 | 280 | 12 | 0.0148 |",
+    ]
+
+
+def test_a_stage_that_has_not_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"adapter/dpo.json: cannot be read .*; run stage adapter"):
+        effort.read_trainings(tmp_path, ["dpo"])
+
+
+def test_trainings_of_all_kinds(tmp_path: Path) -> None:
+    about = {
+        "cpt": {"texts": 8, "rows": 3, "updates": 2, "last": {"loss": 3.14159, "validation_loss": 4}},
+        "sft": {"conversations": 5, "left_out": 1, "updates": 2, "last": {"loss": 2.5, "learning_rate": 0.0}},
+        "dpo": {"pairs": 7, "left_out": 0, "updates": 3, "last": {"loss": 0.5, "validation_reward_margin": -0.25}},
+    }
+    for name, found in about.items():
+        write(tmp_path / f"adapter/{name}.json", found)
+    page = effort.render_trainings(effort.read_trainings(tmp_path, about))
+    head, _, *rows = page.splitlines()[2:]
+    assert head.count("|") == rows[0].count("|")
+    assert rows == [
+        "| `cpt` | 3 | 0 | 2 | 3.142 | 4.000 | – | – | – | – |",
+        "| `sft` | 5 | 1 | 2 | 2.500 | – | – | – | – | – |",
+        "| `dpo` | 7 | 0 | 3 | 0.500 | – | – | – | – | -0.250 |",
+    ]
