@@ -67,6 +67,7 @@ OTHER_PACKAGES = {
     "dvc",
     "huggingface_hub",
     "jinja2",
+    "openai",
     "platformdirs",
     "pydantic",
     "pydantic_core",

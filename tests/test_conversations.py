@@ -373,7 +373,7 @@ ROLE = "input should be 'prompter' or 'assistant'"
 )  # fmt: skip
 def test_a_bad_row_is_named(read: Reader, rows: list[Any], expected: str) -> None:
     with pytest.raises(BadInput) as caught:
-        read("s", numbered(rows), SPANISH, *(() if read is conversations.from_messages else ("best",)))
+        read("s", numbered(rows), SPANISH, *(("best",) if "oasst" in read.__name__ else ()))
     assert caught.value.message == f"f.jsonl:{expected}"
 
 

@@ -473,9 +473,11 @@ def test_a_signature_names_judge_prompts_and_model() -> None:
         "judge": "rubric", "kind": "rubric", "min_label_mass": 0.5, "prompts": digests["es"], "languages": ["es"],
         "detector": languages.detector_version(), "weights": "w", "engine": "vllm 1",
     }  # fmt: skip
-    graded = GradesJudge(kind="grades", model="base", engine="transformers", criteria=["clarity"], min_label_mass=0.5)
+    graded = GradesJudge(
+        kind="grades", model="base", engine="transformers", criteria={"clarity": 1.0}, min_label_mass=0.5
+    )
     other = json.loads(accuracy.build_signature(["es"], "teacher", graded, model))
-    assert (other["criteria"], other["prompts"]) == (["clarity"], [prompts.digest("grades/request", "es")])
+    assert (other["criteria"], other["prompts"]) == ({"clarity": 1.0}, [prompts.digest("grades/request", "es")])
     both = json.loads(accuracy.build_signature(["es", "it"], "rubric", SECTION, model))
     assert both == found | {"prompts": digests["es"] + digests["it"], "languages": ["es", "it"]}
     assert len({*digests["es"], *digests["it"]}) == 4
@@ -555,6 +557,8 @@ def test_equal_answers_are_a_tie_that_nobody_is_asked_about() -> None:
 
 class Biased:
     """A model that says 1 whatever it reads."""
+
+    encode, find_options = Model.encode, Model.find_options
 
     def __init__(self, chat: Chat) -> None:
         self.chat, self.folder, self.prompts = chat, Path("models/base"), list[str]()
