@@ -14,14 +14,19 @@ from typing import Any
 
 import pytest
 import toy
+from click.testing import CliRunner
+from conftest import PARAMS
 from fake_server import FakeServer, Reply, say
 
+import stages.generated
+import stages.models
 from benchmarks.server import find_port, serve
 from mothertongue import answers, judging, models, sampling
 from mothertongue.errors import BadInput
 from mothertongue.judging import additive, grades
 from mothertongue.params import AdditiveJudge, Generator, GradesJudge, Judge, PairwiseJudge, RubricJudge, ServerModel
 from mothertongue.records import Answer, Message, Thread
+from mothertongue.rows import read_rows, write_rows
 from mothertongue.sampling import server
 from mothertongue.store import Store
 
@@ -364,3 +369,26 @@ def _check_judges(folder: Path, base: Path, url: str) -> None:
     judge = GradesJudge(kind="grades", model="api", engine="server", criteria={"help": 1.0}, min_label_mass=0.5)
     (verdict,) = judging.judge_answers([thread(0)], [answer(0)], "judge", judge, model)
     assert verdict.outcome == "score"
+
+
+def test_the_stages_with_a_model_behind_a_server(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOTHERTONGUE_STORE", str(workplace / "store"))
+    with FakeServer(echo) as fake:
+        changed = PARAMS.replace(
+            "    source: folder\n    id: /models/elsewhere\n    dtype: float32\n",
+            f"    source: server\n    url: {fake.url}\n    id: chat\n    revision: '1'\n"
+            "    price: {prompt: 1000, completion: 0}\n",
+        ).replace("    model: elsewhere\n    engine: transformers", "    model: elsewhere\n    engine: server")
+        Path("params.yaml").write_text(changed, encoding="utf-8")
+        write_rows(Path("data/threads.jsonl"), [thread(0).model_copy(update={"language": "es"})])
+        ran = CliRunner().invoke(stages.models.main, ["elsewhere", "models/elsewhere"])
+        assert (ran.exit_code, ran.output) == (0, f"models/elsewhere: chat at {fake.url}\n")
+        out = ["data/generated/other.jsonl", "metrics/generated/other.json"]
+        ran = CliRunner().invoke(stages.generated.main, ["other", "data/threads.jsonl", "models/elsewhere", *out])
+        assert (ran.exit_code, ran.stdout.splitlines()[-1]) == (0, f"{out[0]}: 2 answers of 6 tokens in all")
+    assert [row.text for row in read_rows(Path(out[0]), Answer)] == ["to question 0"] * 2
+    assert json.loads(Path(out[1]).read_text()) == {
+        "answers": 2,
+        "usage": {"requests": 2, "prompt_tokens": 14, "tokens": 6, "cost": 0.014},
+    }
+    assert {body["messages"][0]["role"] for body in fake.bodies} == {"system"}  # generator `other` has our prompt

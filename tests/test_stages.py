@@ -678,7 +678,8 @@ def test_pairs_without_a_generators_answers() -> None:
     ("stage", "arguments", "expected"),
     [
         (models.main, "none out", "models: no 'none'; take one of base, elsewhere"),
-        (generated.main, "none data/threads.jsonl toy out.jsonl report.json", "generated: no 'none'; take one of other, plain"),
+        (generated.main, "none data/threads.jsonl toy out.jsonl report.json",
+         "generated: no 'none'; take one of other, plain"),
         (scored.main, "none data/threads.jsonl data/generated toy out.jsonl report.json",
          "scored: no 'none'; take one of rubric, second"),
         (adapter.main, "none toy data/pairs.jsonl out report.json curves", "adapter: no 'none'; take one of dpo"),
@@ -696,7 +697,8 @@ def test_a_name_that_is_not_in_params(stage: click.Command, arguments: str, expe
 @pytest.mark.parametrize(
     ("stage", "arguments", "bad", "outs"),
     [
-        (generated.main, "plain data/threads.jsonl models/base out.jsonl report.json", "data/threads.jsonl", "out.jsonl"),
+        (generated.main, "plain data/threads.jsonl models/base out.jsonl report.json", "data/threads.jsonl",
+         "out.jsonl"),
         (scored.main, "rubric data/threads.jsonl data/generated models/base out.jsonl out.json", "data/threads.jsonl",
          "out.jsonl out.json"),
         (scored.main, "rubric data/threads.jsonl data/generated models/base out.jsonl out.json",
