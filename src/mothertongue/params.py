@@ -49,6 +49,12 @@ def _check_targets(found: object) -> object:
     return found
 
 
+def _check_weight(weight: float) -> float:
+    if not weight:
+        raise PydanticCustomError("weight", "input should not be 0: leave the column out")
+    return weight
+
+
 Id = Annotated[str, AfterValidator(_check_printable)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]  # ISO 639 code, quoted: YAML 1.1 reads no as false
@@ -112,8 +118,10 @@ class VersionModel(Section):
 Model = Annotated[PackageModel | HubModel | FolderModel | VersionModel, Field(discriminator="source")]
 
 
-Format = Literal["oasst_trees", "oasst_messages", "messages", "columns", "prompts"]
-Replies = Literal["best", "all"]  # which of several replies to one message of OpenAssistant's are followed
+Format = Literal["oasst_trees", "oasst_messages", "messages", "columns", "prompts", "preferences", "ratings"]
+# Which of several replies to one message of OpenAssistant's are followed; `ranked` is `best`, and keeps the ranked ones
+# with their ranks.
+Replies = Literal["best", "ranked", "all"]
 
 
 class Columns(Section):
@@ -121,6 +129,15 @@ class Columns(Section):
 
     user: Annotated[list[Id], Field(min_length=1)]  # of several, those with text are joined by an empty line
     assistant: Id
+
+
+class Ratings(Section):
+    """The fields of a row that are a prompt, one answer to it, and numbers that say how good the answer is."""
+
+    prompt: Id
+    answer: Id
+    # Weight of each column of numbers; negative for one in which lower is better.
+    scores: Annotated[dict[Id, Annotated[float, AfterValidator(_check_weight)]], Field(min_length=1)]
 
 
 class PackageConversations(Package):
@@ -138,6 +155,7 @@ class HubConversations(Hub):
     split: str  # or a part of one, such as train[:10%]
     replies: Replies | None = None  # OpenAssistant's formats only, which need it
     columns: Columns | None = None  # format columns only, which needs it
+    ratings: Ratings | None = None  # format ratings only, which needs it
     language: Language | None = None  # of all rows; where it is missing, each row names its own, or there is only one
 
 
@@ -149,6 +167,7 @@ class FileConversations(Section):
     format: Format
     replies: Replies | None = None  # OpenAssistant's formats only, which need it
     columns: Columns | None = None  # format columns only, which needs it
+    ratings: Ratings | None = None  # format ratings only, which needs it
     language: Language | None = None  # as for the hub
 
 
@@ -263,11 +282,16 @@ class Calibrated(Section):
     min_agreement: Share
 
 
-ASSUMPTION = "assumption"  # named by a rule instead of a judge: the chosen side is taken to be better
+# Named by a rule instead of a judge:
+ASSUMPTION = "assumption"  # the chosen side is taken to be better
+PEOPLE = "people"  # ranks the answers that a source brings by its scores, and no others
+CHRF = "chrf"  # ranks answers by their chrF++ to the expert's, 0 to 100
+WITHOUT_MODEL = (ASSUMPTION, PEOPLE, CHRF)
 
 
 class Rule(Section):
-    """Which answer is chosen, which is rejected, and the judge that ranks them, or `assumption`."""
+    """Which answer is chosen, which is rejected, and the judge that ranks them: `assumption`, `people`, `chrf`, or one
+    of section `scored`."""
 
     name: Name
     chosen: Name  # reference, best, worst, or a generator (its best)
