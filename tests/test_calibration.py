@@ -438,8 +438,14 @@ def test_a_judge_under_min_agreement_makes_no_pairs() -> None:
         "pairs.rules: best_over_worst: judge rubric agrees with people on 0.70 [0.54, 0.90] of 40 pairs (es), and the"
         " lower bound is under calibrated.min_agreement 0.55; take another judge, or have more answers annotated"
     )
-    agreed = cards.check_agreement(found, [ASSUMED, RULE], ["es", "it"], 0.54)
-    assert agreed == {"assumed": {}, "best_over_worst": {"es": found["rubric"]["es"], "it": None}}
+    without = [RULE.model_copy(update={"name": name, "judge": name}) for name in ("people", "chrf")]
+    agreed = cards.check_agreement(found, [ASSUMED, *without, RULE], ["es", "it"], 0.54)
+    assert agreed == {
+        "assumed": {},
+        "people": {},
+        "chrf": {},
+        "best_over_worst": {"es": found["rubric"]["es"], "it": None},
+    }
     assert cards.describe_missing(agreed["best_over_worst"]) == "; the judge is not calibrated (it)"
     assert cards.describe_missing(agreed["assumed"]) == ""
 

@@ -150,6 +150,8 @@ def test_the_report_has_a_row_for_each_rule(tmp_path: Path) -> None:
     found: dict[str, Any] = {"r": describe(*PAIRS, people={"es": None}), "none": describe()}
     write_json(tmp_path / "pairs.json", {name: row.model_dump() for name, row in found.items()})
     assert diagnostics.read_pairs(tmp_path / "pairs.json") == {"none": found["none"], "r": found["r"]}
+    people = {"people": found["none"].model_copy(update={"judge": "people"})}
+    assert diagnostics.render_pairs(people).splitlines()[-1].endswith(" | by people |")
     lines = diagnostics.render_pairs(found).splitlines()
     assert lines[-2].startswith("| r | `j` | 4 | 8.0 | 7.8 | 0.667 [0.")
     assert lines[-2].endswith(" | 0 | 1.62 | es not calibrated |")

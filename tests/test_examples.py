@@ -10,13 +10,14 @@ from conftest import make_pair, make_step, make_thread
 
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
-from mothertongue.records import Message, Split, Text, Thread
+from mothertongue.records import Message, Rated, Split, Text, Thread
 from mothertongue.training.examples import (
     IGNORED,
     Conversation,
     Probe,
     Sides,
     count_tokens,
+    drop_repeated,
     encode,
     encode_conversations,
     encode_pair,
@@ -188,9 +189,20 @@ def talk(size: int, split: Split = "train", name: str = "c") -> Thread:
     return make_thread("x", "x" * (size - 3), conversation=f"{name}{size}", split=split)
 
 
+def test_an_answer_that_several_rows_prefer_is_learned_once() -> None:
+    one, other, plain = talk(10), talk(12), talk(12)
+    rated = [Rated(text=one.expert, score=1.0)]
+    rows = [one.model_copy(update={"id": f"{n}", "conversation": f"{n}", "rated": rated}) for n in range(3)]
+    rows.append(other.model_copy(update={"id": "r", "rated": rated}))
+    assert drop_repeated([*rows, plain]) == [rows[0], plain]
+    assert drop_repeated([plain, plain]) == [plain, plain]
+
+
 def test_conversations_that_do_not_fit_are_left_out_whole_and_counted() -> None:
     threads = [talk(size) for size in (37, 30, 10, 20)] + [talk(12, "validation"), talk(99, "test")]
     threads.append(talk(9).model_copy(update={"reference": None}))
+    rated = [Rated(text=threads[0].expert, score=1.0), Rated(text="x", score=0.0)]
+    threads.append(threads[0].model_copy(update={"id": "again", "conversation": "rated", "rated": rated}))
     found = encode(threads, make_step("sft", max_length=30, max_left_out=0.5), CHARACTERS, "sft")
     assert [len(example.input_ids) for example in found.train] == [30, 20, 10]
     assert [len(example.input_ids) for example in found.validation] == [12]
@@ -198,6 +210,7 @@ def test_conversations_that_do_not_fit_are_left_out_whole_and_counted() -> None:
         "conversations": 4,
         "left_out": 1,
         "no_reference": 1,
+        "repeated": 1,
         "tokens": {"median": 30, "95th_percentile": 37, "longest": 37, "max_length": 30},
         "validation": {"conversations": 1, "left_out": 0, "probes": 1},
     }

@@ -4,7 +4,7 @@ import pytest
 
 from mothertongue import filters
 from mothertongue.params import Filtered
-from mothertongue.records import Conversation, Message, RowCounts
+from mothertongue.records import Conversation, Message, Rated, RatedTurn, RowCounts
 
 LIMITS = Filtered(min_language=0.5, min_words=3, max_words=12, min_letters=0.6)
 
@@ -35,6 +35,21 @@ ASKED = "¿Dónde está la biblioteca?"
 )
 def test_reasons(turns: tuple[str, ...], reason: str | None) -> None:
     assert filters.drop_reason(conversation(*turns), LIMITS) == reason
+
+
+def rated(*others: tuple[str, float]) -> Conversation:
+    """A conversation with those answers beside its own, which has the score 1."""
+    answers = [Rated(text=text, score=score) for text, score in (("Está en la plaza mayor.", 1.0), *others)]
+    turn = RatedTurn(turn=1, answers=answers)
+    return conversation(ASKED, answers[0].text).model_copy(update={"rated": [turn]})
+
+
+def test_the_filters_do_not_look_at_rated_answers() -> None:
+    rows = [rated(("No.", 0.0)), rated(("I do not know where the library is.", 0.0))]
+    rows += [rated(("No.", 0.5)), rated((" No. ", 0.0)), rated(), conversation(ASKED, "Está en la plaza mayor.")]
+    kept, counts = filters.filter_conversations(rows, LIMITS)
+    assert kept == [*rows[:3], *rows[4:]]
+    assert {reason: count for reason, count in counts.dropped.items() if count} == {"duplicate": 1}
 
 
 @pytest.mark.parametrize(

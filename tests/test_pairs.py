@@ -5,13 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sacrebleu
 
 from mothertongue import diagnostics, pairs
 from mothertongue.diagnostics import SplitCounts
 from mothertongue.errors import BadInput
 from mothertongue.pairs import Candidate
-from mothertongue.params import ASSUMPTION, Pairs, Rule
-from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Split, Thread, reference_answer, row_id
+from mothertongue.params import ASSUMPTION, CHRF, PEOPLE, Pairs, Rule
+from mothertongue.records import (
+    Answer,
+    Lineage,
+    Message,
+    Pair,
+    Rated,
+    RowCounts,
+    Split,
+    Thread,
+    rated_answers,
+    reference_answer,
+    row_id,
+)
 from mothertongue.rows import read_rows, write_rows
 from mothertongue.verdicts import Verdict
 
@@ -300,6 +313,92 @@ def test_limits_on_both_sides_together(limits: dict[str, Any], reason: str | Non
         assert {name for name, count in counts["reference_over_plain"].dropped.items() if count} == (
             {reason} if reason else set()
         )
+
+
+def rated_thread(*answers: tuple[str, float]) -> Thread:
+    return THREAD.model_copy(update={"rated": [Rated(text=text, score=score) for text, score in answers]})
+
+
+BY_PEOPLE = rule("best", "worst", 1, judge=PEOPLE)
+GOOD, FAIR, POOR = (TEXTS[name] for name in ("reference", "plain", "guided"))
+
+
+@pytest.mark.parametrize(
+    ("answers", "limits", "expected"),
+    [
+        ([(FAIR, 2), (GOOD, 4), (POOR, 0)], {}, (GOOD, POOR)),
+        ([(GOOD, 4), (POOR, 3)], {}, (GOOD, POOR)),  # the margin just holds
+        ([(GOOD, 4), (POOR, 3.5)], {}, "margin"),
+        ([(GOOD, 4), (POOR, 4)], {}, "tie"),
+        ([], {}, "no_answer"),
+        ([(GOOD, 4)], {}, "identical"),
+        ([(GOOD, 4), (f" {GOOD}", 0)], {}, "identical"),
+        ([(GOOD, 4), (" ", 3), (POOR, 1)], {}, (GOOD, POOR)),
+        ([(TEXTS["english"], 5), (GOOD, 4), (POOR, 1)], {}, (GOOD, POOR)),
+        ([(TEXTS["english"], 5), (" ", 1)], {}, "wrong_language"),
+        ([(GOOD, 4), ("No.", 1)], {"min_words": 2}, "identical"),
+        ([("Sí.", 4), ("No.", 1)], {"min_words": 2}, "too_short"),
+        ([(GOOD, 4), ("No.", 1)], {"max_length_ratio": 5}, "length"),
+        ([(GOOD, 4), (GOOD[:-2], 1)], {"max_similarity": 80}, "similar"),
+    ],
+)
+def test_people_rank_the_answers_that_a_source_brings(
+    answers: list[tuple[str, float]], limits: dict[str, Any], expected: tuple[str, str] | str
+) -> None:
+    """And no others: those of generators, and verdicts on them, are for other rules."""
+    thread = rated_thread(*answers)
+    others = [verdict("t.plain", score=9.0), verdict(REFERENCE_ID, score=8.0)]
+    params = Pairs(rules=[BY_PEOPLE], max_cut_rejected=0.0, **limits)
+    found, counts = pairs.make_pairs([thread], [answer("plain", finish="length")], others, params)
+    reasons = [reason for reason, count in counts[BY_PEOPLE.name].dropped.items() if count]
+    if isinstance(expected, str):
+        assert (found, reasons) == ([], [expected])
+        return
+    (pair,) = found
+    assert (pair.sides[0][0], pair.sides[1][0], reasons, pair.judge) == (*expected, [], PEOPLE)
+    by_text = {row.text: row for row in rated_answers(thread)}
+    for (text, lineage), score in zip(pair.sides, (dict(answers)[text] for text in expected), strict=True):
+        assert lineage == Lineage(answer=by_text[text].id, generator="people", finish="stop", score=score)
+
+
+def test_rated_answers_are_no_answers_of_a_generator() -> None:
+    thread = rated_thread((GOOD, 1), (FAIR, 0))
+    scores = [verdict("t.guided", score=1.0), verdict(REFERENCE_ID, score=2.0)]
+    found, _ = pairs.make_pairs([thread], [answer("guided")], scores, section(rule("reference", "worst"), BY_PEOPLE))
+    assert {pair.judge: pair.rejected_from.generator for pair in found} == {"j": "guided", PEOPLE: "people"}
+
+
+NEAR, FAR = "Claro que sí, la biblioteca está en la plaza vieja.", "No tengo la menor idea de eso, lo siento."
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reference", "expected"),
+    [
+        ("best", "worst", True, (NEAR, FAR)),
+        ("reference", "worst", True, (GOOD, FAR)),
+        ("reference", "best", True, (GOOD, NEAR)),
+        ("guided", "plain", True, (NEAR, FAR)),
+        ("plain", "guided", True, "margin"),
+        ("best", "worst", False, "no_verdict"),
+        ("reference", "worst", False, "no_reference"),
+    ],
+)
+def test_chrf_ranks_answers_by_their_likeness_to_the_experts(
+    chosen: str, rejected: str, reference: bool, expected: tuple[str, str] | str
+) -> None:
+    thread = THREAD if reference else THREAD.model_copy(update={"reference": None})
+    answers = [answer("guided", text=NEAR), answer("plain", text=FAR)]
+    asked = rule(chosen, rejected, judge=CHRF)
+    found, counts = pairs.make_pairs([thread], answers, [], section(asked))
+    reasons = [reason for reason, count in counts[asked.name].dropped.items() if count]
+    if isinstance(expected, str):
+        assert (found, reasons) == ([], [expected])
+        return
+    (pair,) = found
+    assert (pair.sides[0][0], pair.sides[1][0], reasons, pair.judge) == (*expected, [], CHRF)
+    for text, lineage in pair.sides:
+        score = sacrebleu.sentence_chrf(text, [GOOD], word_order=2).score
+        assert lineage.score == pytest.approx(score)
 
 
 def test_variants_of_a_comparison_learn_from_the_same_threads() -> None:

@@ -128,14 +128,18 @@ def test_values(tmp_path: Path, old: str, new: str, section: str, name: str, val
     assert type(getattr(found, name)) is type(value)
 
 
-@pytest.mark.parametrize(("text", "replies"), [(", replies: best", "best"), (", replies: all", "all")])
+@pytest.mark.parametrize(("text", "replies"), [("best", "best"), ("all", "all"), ("ranked", "ranked")])
 def test_which_replies_are_followed(tmp_path: Path, text: str, replies: str) -> None:
-    (source,) = params.load(changed(tmp_path, ("format: messages}", f"format: oasst_trees{text}}}"))).raw.sources
+    (source,) = params.load(
+        changed(tmp_path, ("format: messages}", f"format: oasst_trees, replies: {text}}}"))
+    ).raw.sources
     assert isinstance(source, params.FileConversations)
     assert source.replies == replies
 
 
 TEXTS = "{source: file, id: texts.jsonl}"
+SCORES = "ratings: {prompt: q, answer: a, scores: {good: 1}}"
+BY_PEOPLE = ("chosen: reference, rejected: plain, judge: second", "chosen: best, rejected: worst, judge: people")
 HUB_TEXTS = f"{{source: hub, id: a/b, revision: {'a' * 40}, split: train}}"
 METHODS = "".join(
     step_line(method, method, **{"from": start})
@@ -190,9 +194,15 @@ METHODS = "".join(
          ("second: {kind: rubric, model: base, engine: transformers",
           "second: {kind: rubric, model: elsewhere, engine: server"),
          REMOTE_OTHER],
+        # people's scores and chrF++ instead of a judge
+        [("format: messages}", f"format: ratings, {SCORES}}}"), BY_PEOPLE],
+        [("format: messages}", "format: preferences}"), BY_PEOPLE],
+        [("format: messages}", "format: oasst_messages, replies: ranked}"), BY_PEOPLE],
+        [("judge: second", "judge: chrf")],
     ],
     ids=["splits", "folders", "names that look alike", "own languages", "two steps", "no level", "column names",
-         "all methods", "before pairs", "robust", "columns and criteria", "server"],
+         "all methods", "before pairs", "robust", "columns and criteria", "server", "ratings", "preferences",
+         "ranks", "chrf"],
 )  # fmt: skip
 def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
     params.load(changed(tmp_path, *changes))
@@ -308,8 +318,15 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("min_label_mass: 0.5", "min_label_mass: 1.5",
          "46: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
-         ("13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages', 'messages', 'columns',"
-          " 'prompts' or 'lima', got 'message'")),
+         ("13: raw.sources.0.format: input should be 'oasst_trees', 'oasst_messages', 'messages', 'columns', 'prompts',"
+          " 'preferences', 'ratings' or 'lima', got 'message'")),
+        ("format: messages}", "format: ratings, ratings: {prompt: q, answer: a}}",
+         "13: raw.sources.0.ratings.scores: missing; add it"),
+        ("format: messages}", "format: ratings, ratings: {prompt: q, answer: a, scores: {}}}",
+         ("13: raw.sources.0.ratings.scores: dictionary should have at least 1 item after validation, not 0,"
+          " got {}")),
+        ("format: messages}", "format: ratings, ratings: {prompt: q, answer: a, scores: {good: 0}}}",
+         "13: raw.sources.0.ratings.scores.good: input should not be 0: leave the column out, got 0"),
         ("format: messages}", "format: columns, columns: {user: [q]}}",
          "13: raw.sources.0.columns.assistant: missing; add it"),
         ("format: messages}", "format: columns, columns: {user: q, assistant: a}}",
@@ -327,7 +344,7 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("max_cut_rejected: 0.5", "max_cut_rejected: 0.5\n  min_words: 0",
          "51: pairs.min_words: input should be greater than or equal to 1, got 0"),
         ("format: messages}", "format: oasst_trees, replies: worst}",
-         "13: raw.sources.0.replies: input should be 'best' or 'all', got 'worst'"),
+         "13: raw.sources.0.replies: input should be 'best', 'ranked' or 'all', got 'worst'"),
         ("format: messages}", "format: messages, language: pt-BR}",
          "13: raw.sources.0.language: string should match pattern '^[a-z]{2,3}$', got 'pt-BR'"),
         # options of a method, and of what is trained
@@ -482,12 +499,15 @@ OTHER = "take another source"
          "40: generated.other.n: at temperature 0 all 2 samples are equal; make it 1, or raise temperature"),
         *(([("  other:\n", f"  {name}:\n")],
            f"35: generated.{name}: the name is reserved for the rules in pairs; take another")
-          for name in ("best", "worst", "reference")),
+          for name in ("best", "worst", "reference", "people", "chrf", "assumption")),
         ([("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: nf4,")],
          "46: scored.rubric.model: 'nf4' is made from the pairs that this makes; take one of base, elsewhere"),
         ([("  second: {", "  assumption: {")],
          ("47: scored.assumption: the name is reserved for the rules in pairs; take another\n"
-          "51: pairs.rules.0.judge: no 'second'; take one of assumption, rubric")),
+          "51: pairs.rules.0.judge: no 'second'; take one of assumption, chrf, people, rubric")),
+        *(([("  rubric: {", f"  {name}: {{")],
+           f"46: scored.{name}: the name is reserved for the rules in pairs; take another")
+          for name in ("people", "chrf", "best", "reference")),
         # a step before pairs is known to both; one from a step on pairs is after them, whatever it trains on
         ([("adapter:\n", f"adapter:\n{step_line('sft', 'sft')}"), ("from: base", "from: sft"),
           (PLAIN, PLAIN.replace("base", "bass")),
@@ -518,7 +538,21 @@ OTHER = "take another source"
         ([("rejected: plain", "rejected: plan")],
          "51: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, reference, worst"),
         ([("judge: second", "judge: bleu")],
-         "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second"),
+         "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, chrf, people, rubric, second"),
+        # by people's scores and by chrF++
+        ([BY_PEOPLE],
+         ("51: pairs.rules.0.judge: no source brings people's scores; add one of format preferences or ratings, or take"
+          " replies: ranked")),
+        ([BY_PEOPLE, ("format: messages}", "format: oasst_trees, replies: best}")],
+         ("51: pairs.rules.0.judge: no source brings people's scores; add one of format preferences or ratings, or take"
+          " replies: ranked")),
+        ([("format: messages}", "format: preferences}"), ("judge: second", "judge: people")],
+         ("51: pairs.rules.0.chosen: people's scores are of the answers that a source brings, not of reference; take"
+          " best or worst\n"
+          "51: pairs.rules.0.rejected: people's scores are of the answers that a source brings, not of plain; take best"
+          " or worst")),
+        ([("rejected: plain, judge: second", "rejected: reference, judge: chrf")],
+         "51: pairs.rules.0.rejected: by chrf nothing is better than the expert's answer; take another side or judge"),
         ([("min_margin: 1}]",
            ("min_margin: 1},\n"
             "    {name: reference_over_plain, chosen: best, rejected: worst, judge: second, min_margin: 1}]"))],
@@ -582,7 +616,14 @@ OTHER = "take another source"
          "76: adapter.more: nothing uses or measures more; add it to metrics.models, or delete the step"),
         ([("id: toy,", "id: models/dpo,")],
          "5: models.base.id: is in models/, which stages write and DVC removes; take a folder elsewhere"),
-        ([("format: messages}", "format: oasst_trees}")], "13: raw.sources.0.replies: missing; add best or all"),
+        ([("format: messages}", "format: oasst_trees}")],
+         "13: raw.sources.0.replies: missing; add best, ranked or all"),
+        ([("format: messages}", "format: ratings}")],
+         "13: raw.sources.0.ratings: missing; add {prompt: ..., answer: ..., scores: {...}}"),
+        ([("format: messages}", f"format: preferences, {SCORES}}}")],
+         "13: raw.sources.0.ratings: format preferences has no ratings; remove it"),
+        ([("format: messages}", f"format: ratings, {SCORES.replace('good', 'a')}}}")],
+         "13: raw.sources.0.ratings: a column is there twice; name each once"),
         ([("format: messages}", "format: columns}")],
          "13: raw.sources.0.columns: missing; add {user: [...], assistant: ...}"),
         ([("format: messages}", "format: columns, replies: all, columns: {user: [q], assistant: a}}")],
@@ -632,7 +673,7 @@ def test_all_broken_references_are_reported_at_once(tmp_path: Path) -> None:
     expected = [
         "1: languages.1: 'es' is a duplicate; delete one",
         "55: adapter.dpo.from: no 'bass'; take one of base, elsewhere",
-        "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, rubric, second",
+        "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, chrf, people, rubric, second",
         "96: metrics.reference_model: no 'bass'; take one of base, elsewhere, dpo",
         "95: metrics.baselines.0: no 'bass'; take one of base, prompted, dpo, nf4, int8",
     ]

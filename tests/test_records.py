@@ -3,7 +3,21 @@
 import pytest
 
 from mothertongue.measurements import Estimate
-from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Thread, reference_answer, row_id, unit_hash
+from mothertongue.records import (
+    Answer,
+    Conversation,
+    Lineage,
+    Message,
+    Pair,
+    Rated,
+    RatedTurn,
+    RowCounts,
+    Thread,
+    rated_answers,
+    reference_answer,
+    row_id,
+    unit_hash,
+)
 
 
 def test_ids_depend_on_content_alone() -> None:
@@ -45,6 +59,47 @@ def test_the_experts_answer_is_an_answer_of_a_generator_named_reference() -> Non
         tokens=0,
         finish="stop",
     )
+
+
+ASKED = [Message(role="user", content="¿Qué hora es?")]
+RATED = [Rated(text="Las dos.", score=4.5), Rated(text="No sé.", score=-1.0)]
+
+
+def test_rated_answers_are_answers_of_a_generator_named_people() -> None:
+    thread = Thread(
+        id="t",
+        conversation="c",
+        language="es",
+        group="g",
+        split="test",
+        prompt=ASKED,
+        reference="Las dos.",
+        rated=RATED,
+    )
+    assert [(row.id, row.generator, row.index, row.text, row.finish) for row in rated_answers(thread)] == [
+        (row_id("t", "people", 0, "Las dos."), "people", 0, "Las dos.", "stop"),
+        (row_id("t", "people", 1, "No sé."), "people", 1, "No sé.", "stop"),
+    ]
+    assert rated_answers(thread.model_copy(update={"rated": []})) == []
+
+
+def test_rows_without_rated_answers_are_written_as_before_there_were_any() -> None:
+    conversation = Conversation(id="c", source="s", language="es", messages=ASKED)
+    thread = Thread(id="t", conversation="c", language="es", group="g", split="test", prompt=ASKED, reference=None)
+    message = '{"role":"user","content":"¿Qué hora es?"}'
+    assert conversation.model_dump_json() == (
+        f'{{"id":"c","source":"s","language":"es","messages":[{message}],"unanswered":false}}'
+    )
+    assert thread.model_dump_json() == (
+        f'{{"id":"t","conversation":"c","language":"es","group":"g","split":"test","prompt":[{message}],'
+        '"reference":null}'
+    )
+    rated: list[Conversation | Thread] = [
+        conversation.model_copy(update={"rated": [RatedTurn(turn=1, answers=RATED)]}),
+        thread.model_copy(update={"rated": RATED}),
+    ]
+    for row in rated:
+        assert type(row).model_validate_json(row.model_dump_json()) == row
 
 
 def test_the_sides_of_a_pair_are_texts_with_their_lineage() -> None:

@@ -92,12 +92,16 @@ TREE = {"prompt": {**MESSAGES[0], "replies": [{**row, "replies": []} for row in 
 ROW = {"instruction": "Hola", "input": "", "output": "Buenas"}
 FORMATS = {"columns": [ROW], "messages": [DIALOGUE], "oasst_messages": MESSAGES, "oasst_trees": [TREE]}
 FORMATS |= {"prompts": [{"prompt": "Hola"}]}
+FORMATS |= {"preferences": [{"prompt": "Hola", "chosen": "Buenas", "rejected": "Calla"}]}
+FORMATS |= {"ratings": [{"q": "Hola", "a": "Buenas", "good": 4}, {"q": "Hola", "a": "Calla", "good": 0}]}
+FORMATS |= {"lima": [{"conversations": ["Hola", "Buenas"], "source": "x"}]}
 COLUMNS = {"user": ["instruction", "input"], "assistant": "output"}
 
 
 def file(name: str, form: str, **other: str) -> FileConversations:
-    columns = {"columns": COLUMNS} if form == "columns" else {}
-    return FileConversations.model_validate({"source": "file", "id": name, "format": form, **columns, **other})
+    blocks = {"columns": COLUMNS, "ratings": {"prompt": "q", "answer": "a", "scores": {"good": 1.0}}}
+    own = {form: blocks[form]} if form in blocks else {}
+    return FileConversations.model_validate({"source": "file", "id": name, "format": form, **own, **other})
 
 
 @pytest.mark.parametrize(
@@ -145,16 +149,20 @@ def test_files_of_every_format_together(tmp_path: Path) -> None:
         write(tmp_path / f"{form}.jsonl", rows)
     raw = Raw(sources=[file(f"{form}.jsonl", form) for form in FORMATS])
     found, counts = sources.read_sources(raw, ["es"], tmp_path)
-    assert [[m.content for m in row.messages] for row in found] == [["Hola", "Buenas"]] * 4 + [["Hola"]]
-    assert [row.unanswered for row in found] == [False] * 4 + [True]
+    two = [["Hola", "Buenas"]]
+    assert [[m.content for m in row.messages] for row in found] == [*two * 4, ["Hola"], *two * 3]
+    assert [row.unanswered for row in found] == [False] * 4 + [True] + [False] * 3
     assert [row.source for row in found] == [f"{form}.jsonl" for form in FORMATS]
-    assert len({row.id for row in found}) == 5
+    assert len({row.id for row in found}) == 8
     assert {name: str(counted) for name, counted in counts.items()} == {
         "columns.jsonl": "2 of 2",
         "messages.jsonl": "2 of 2",
         "oasst_messages.jsonl": "2 of 3 (dropped: deleted 1)",
         "oasst_trees.jsonl": "2 of 3 (dropped: deleted 1)",
         "prompts.jsonl": "1 of 1",
+        "preferences.jsonl": "3 of 3",
+        "ratings.jsonl": "3 of 3",
+        "lima.jsonl": "2 of 2",
     }
     assert set(FORMATS) == set(get_args(Format))
 

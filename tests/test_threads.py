@@ -6,7 +6,7 @@ import pytest
 
 from mothertongue import threads
 from mothertongue.params import Threads
-from mothertongue.records import Conversation, Message, Thread
+from mothertongue.records import Conversation, Message, Rated, RatedTurn, Thread
 
 SHARES = Threads(validation=0.2, test=0.3)
 ROLES = {"s": "system", "u": "user", "a": "assistant"}
@@ -169,6 +169,60 @@ def test_an_answer_is_in_one_split(answers: tuple[str, ...], splits: str, droppe
     assert [row.split for row in found] == splits.split()
     assert +Counter(counts.dropped) == dropped
     assert counts.total == counts.kept + sum(dropped.values())
+
+
+def rated(opening: str, good: str, *others: str, identity: str = "a") -> Conversation:
+    """A conversation with several answers, of which the first is preferred."""
+    answers = [Rated(text=good, score=1.0), *(Rated(text=text, score=0.0) for text in others)]
+    row = conversation(f"u: {opening}", f"a: {good}", identity=identity)
+    return row.model_copy(update={"rated": [RatedTurn(turn=1, answers=answers)]})
+
+
+def test_the_thread_of_a_rated_turn_has_its_answers() -> None:
+    row = rated(LEARNED, "uno", "dos")
+    more = [Message(role="user", content="¿Y?"), Message(role="assistant", content="tres")]
+    found, _ = threads.extract_threads([row.model_copy(update={"messages": [*row.messages, *more]})], SHARES)
+    assert {thread.reference: [(each.text, each.score) for each in thread.rated] for thread in found} == {
+        "uno": [("uno", 1.0), ("dos", 0.0)],
+        "tres": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("opening", "kept", "dropped"),
+    [
+        # each preference is a thread of its own, and the same one only once; held out a question is there once
+        (LEARNED, [["uno", "dos"], ["uno", "tres"], []], {"repeated": 1}),
+        (HELD_OUT, [["uno", "dos"]], {"repeated": 1, "repeated_held_out_prompt": 2}),
+    ],
+)
+def test_two_preferences_about_a_prompt_are_not_mixed(
+    opening: str, kept: list[list[str]], dropped: dict[str, int]
+) -> None:
+    same = [rated(opening, "uno", other, identity=f"{n}") for n, other in enumerate(("dos", "dos", "tres"))]
+    found, counts = threads.extract_threads([*same, conversation(f"u: {opening}", "a: uno", identity="9")], SHARES)
+    assert [[each.text for each in row.rated] for row in found] == kept
+    assert len({row.id for row in found}) == len(kept)
+    assert +Counter(counts.dropped) == dropped
+
+
+@pytest.mark.parametrize(
+    ("held_out", "learned", "dropped"),
+    [
+        (("uno", "dos"), ("tres", "cuatro"), {}),
+        (("uno", "dos"), ("tres", "¡Uno!"), {"held_out_answer": 1}),  # the expert's there, rejected here
+        (("uno", "dos"), ("tres", "dos"), {"held_out_answer": 1}),  # rejected in both
+        (("uno", "dos"), ("Dos", "cuatro"), {"held_out_answer": 1}),
+        (("uno", "dos"), ("dos",), {"held_out_answer": 1}),
+    ],
+)
+def test_no_rated_answer_is_in_two_splits(
+    held_out: tuple[str, ...], learned: tuple[str, ...], dropped: dict[str, int]
+) -> None:
+    rows = [rated(HELD_OUT, *held_out, identity="1"), rated(LEARNED, *learned, identity="2")]
+    found, counts = threads.extract_threads(rows, SHARES)
+    assert [row.split for row in found] == ["test"] + ["train"] * (not dropped)
+    assert +Counter(counts.dropped) == dropped
 
 
 def test_an_answer_may_be_twice_in_a_split() -> None:

@@ -81,7 +81,7 @@ class RulePairs(Row):
     train: TrainingPairs | None  # None where there is no such pair
     # By language, of two answers that neither the judge nor people call equal, how often people prefer the other one: a
     # share of this rule's pairs as far as these are like the answers that people have judged. None where people have
-    # judged nothing; empty for a rule by assumption.
+    # judged nothing; empty for a rule by assumption, people or chrf.
     label_noise: dict[str, Estimate | None]
 
 
@@ -231,7 +231,7 @@ def render_pairs(found: Mapping[str, RulePairs]) -> str:
             f"{code} {_share(row)}" if row else f"{code} not calibrated" for code, row in rule.label_noise.items()
         )
         if not (train := rule.train):
-            lines.append(f"{head}{' | ' * 8}{noise or 'by assumption'} |")
+            lines.append(f"{head}{' | ' * 8}{noise or f'by {rule.judge}'} |")
             continue
         cells = (
             f"{train.words.chosen:.1f}",
@@ -242,7 +242,7 @@ def render_pairs(found: Mapping[str, RulePairs]) -> str:
             f"{train.similarity.mean:.1f}",
             str(train.near_copies),
             f"{train.margin.mean:.2f}" if train.margin else "–",
-            noise or "by assumption",
+            noise or f"by {rule.judge}",
         )
         lines.append(f"{head}{' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

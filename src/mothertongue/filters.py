@@ -12,12 +12,19 @@ REASONS = ("duplicate", "no_answer", "too_short", "too_long", "few_letters", "ot
 
 
 def filter_conversations(rows: Iterable[Conversation], params: Filtered) -> tuple[list[Conversation], RowCounts]:
-    """Conversations that pass every filter, and the number dropped by each reason (the first that applies)."""
+    """Conversations that pass every filter, and the number dropped by each reason (the first that applies).
+
+    The filters look at the turns of a conversation. Of several answers that people rated, that is the best; the others
+    are not looked at, because they are there to be rejected: the rules of pairs have limits for them. Conversations
+    with the same turns and other rated answers are no duplicates.
+    """
     found: list[Conversation] = []
     dropped = Counter(dict.fromkeys(REASONS, 0))
     seen: set[object] = set()
     for row in rows:
-        same = row.language, row.unanswered, tuple((m.role, " ".join(m.content.split())) for m in row.messages)
+        turns = tuple((m.role, " ".join(m.content.split())) for m in row.messages)
+        rated = tuple((t.turn, " ".join(each.text.split()), each.score) for t in row.rated for each in t.answers)
+        same = row.language, row.unanswered, turns, rated
         reason = "duplicate" if same in seen else drop_reason(row, params)
         seen.add(same)
         if reason:

@@ -1,6 +1,6 @@
 """Where a row came from and what it entered: from an item of a figure back to a line of a source."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,8 +9,17 @@ from unicodedata import category
 from mothertongue import filters, judging, languages, threads
 from mothertongue.errors import BadInput
 from mothertongue.measurements import SampleScore
-from mothertongue.params import FileConversations, Params
-from mothertongue.records import Answer, Conversation, Lineage, Pair, Thread, reference_answer, unit_hash
+from mothertongue.params import PEOPLE, FileConversations, Params
+from mothertongue.records import (
+    Answer,
+    Conversation,
+    Lineage,
+    Pair,
+    Thread,
+    rated_answers,
+    reference_answer,
+    unit_hash,
+)
 from mothertongue.rows import index_by_id, read_objects, read_rows
 from mothertongue.sampling import derive_seed
 from mothertongue.sources import parse_source
@@ -42,14 +51,15 @@ class Project:
 
     @cached_property
     def answers(self) -> Mapping[str, Answer]:
-        """Those of all generators, and the experts'."""
+        """Those of all generators, the experts', and those that people rated."""
         found = [
             answer
             for name in self.values.generated
             for answer in read_rows(self.data / f"generated/{name}.jsonl", Answer)
         ]
         experts = [reference_answer(thread) for thread in self.threads.values() if thread.reference is not None]
-        return index_by_id([*found, *experts])
+        rated = [answer for thread in self.threads.values() for answer in rated_answers(thread)]
+        return index_by_id([*found, *experts, *rated])
 
     @cached_property
     def verdicts(self) -> Sequence[Verdict]:
@@ -108,7 +118,7 @@ def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
     yield f"  {use}: {_join(steps)}" + (", unless it is longer than max_length" if pair.split == "train" else "")
     yield f"  question: {_quote(pair.prompt[-1].content)}"
     for side, (text, lineage) in zip(("chosen", "rejected"), pair.sides, strict=True):
-        yield f"  {side}: answer {lineage.answer} by {_describe_side(lineage)}: {_quote(text)}"
+        yield f"  {side}: answer {lineage.answer} {_describe_side(lineage)}: {_quote(text)}"
     yield from _list_measured(pair.id, project)
     for lineage in (pair.chosen_from, pair.rejected_from):
         if answer := project.answers.get(lineage.answer):
@@ -118,14 +128,22 @@ def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
 
 
 def _describe_side(lineage: Lineage) -> str:
+    score = f", score {lineage.score:g}" if lineage.score is not None else ""
+    if lineage.generator == PEOPLE:
+        return f"of a source{score}"
     ended = "ended by itself" if lineage.finish == "stop" else "cut at max_tokens"
-    return f"{lineage.generator}, {ended}" + (f", score {lineage.score:g}" if lineage.score is not None else "")
+    return f"by {lineage.generator}, {ended}{score}"
 
 
 def _explain_answer(answer: Answer, project: Project, *, alone: bool = True) -> Iterator[str]:
     thread = project.threads.get(answer.thread)
     if answer.generator == "reference":
         yield f"answer {answer.id}: the expert's to thread {answer.thread}"
+    elif answer.generator == PEOPLE and thread:
+        score = thread.rated[answer.index].score
+        yield f"answer {answer.id}: a source's to thread {thread.id}, rated {score:g} by people"
+        if conversation := project.conversations.get(thread.conversation):
+            yield f"  source: {_locate(conversation, project, answer.text)}"
     else:
         yield f"answer {answer.id}: sample {answer.index} of generator {answer.generator} to thread {answer.thread}"
         params = project.values.generated[answer.generator]
@@ -210,31 +228,44 @@ def _explain_conversation(conversation: Conversation, project: Project) -> Itera
     )
 
 
-def _locate(conversation: Conversation, project: Project) -> str:
-    """File and lines that a conversation was made of, as far as its source has lines."""
+def _locate(conversation: Conversation, project: Project, answer: str | None = None) -> str:
+    """File and lines that a conversation was made of, or one of its rated answers; as far as its source has lines."""
     for source in project.values.raw.sources:
         if not isinstance(source, FileConversations) or source.id != conversation.source:
             continue
         path = project.data / "sources" / source.id
-        last = conversation.messages[-1].content
+        texts = {answer or conversation.messages[-1].content}
+        if source.format == "ratings" and answer is None:  # one of several rows
+            texts = {each.text for turn in conversation.rated for each in turn.answers}
         found = []
         for number, row in read_objects(path):
             if source.format == "oasst_messages":  # a conversation is a path of rows
-                found += [number] * (row.get("text") == last)
+                found += [number] * (row.get("text") in texts)
+                continue
+            rows, _ = parse_source(source, [(f"{path}:{number}", row)], project.values.languages)
+            if source.format == "ratings":
+                found += [number] * any(_rates(each, conversation, texts) for each in rows)
             else:
-                rows, _ = parse_source(source, [(f"{path}:{number}", row)], project.values.languages)
                 found += [number] * any(each.id == conversation.id for each in rows)
         if not found:
             return f"not found in {path}, which may have changed since the run"
-        ends = " (its last message)" if source.format == "oasst_messages" else ""
-        return f"{path}:{' or '.join(map(str, found))}{ends}"
+        ends = " (its last message)" if source.format == "oasst_messages" and answer is None else ""
+        several = ", " if source.format == "ratings" else " or "
+        return f"{path}:{several.join(map(str, found))}{ends}"
     return f"{conversation.source} (no file of lines)"
+
+
+def _rates(row: Conversation, conversation: Conversation, answers: Set[str]) -> bool:
+    """Whether a row of ratings has the prompt of a conversation, and one of the answers."""
+    same = row.language == conversation.language and row.messages[:-1] == conversation.messages[:-1]
+    return same and row.messages[-1].content in answers
 
 
 def _list_answers(thread: Thread, project: Project) -> Iterator[str]:
     for answer in sorted(project.answers.values(), key=lambda answer: (answer.generator, answer.index)):
         if answer.thread == thread.id:
-            yield f"  answered by {answer.generator}: {answer.id}: {_quote(answer.text)}"
+            how = "rated by people" if answer.generator == PEOPLE else f"answered by {answer.generator}"
+            yield f"  {how}: {answer.id}: {_quote(answer.text)}"
     for pair in project.pairs.values():
         if pair.thread == thread.id:
             yield f"  in pair {pair.id} by rule {pair.rule}"

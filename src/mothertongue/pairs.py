@@ -7,8 +7,18 @@ from unicodedata import category
 
 from mothertongue import languages, overlap
 from mothertongue.errors import BadInput
-from mothertongue.params import ASSUMPTION, Pairs, Rule
-from mothertongue.records import Answer, Lineage, Message, Pair, RowCounts, Thread, reference_answer, row_id
+from mothertongue.params import ASSUMPTION, CHRF, PEOPLE, Pairs, Rule
+from mothertongue.records import (
+    Answer,
+    Lineage,
+    Message,
+    Pair,
+    RowCounts,
+    Thread,
+    rated_answers,
+    reference_answer,
+    row_id,
+)
 from mothertongue.rows import index_by_id
 from mothertongue.verdicts import Verdict
 
@@ -58,6 +68,8 @@ def make_pairs(
     as many pairs with `per_thread` 1: what is compared is then the rules, and not how much is learned. These three
     count for split train only, so that both are measured on the same held-out pairs, those of all rules.
     Only verdicts with a score count: an answer that a judge could not score is never a side of a pair that it ranks.
+    Rules by `people` choose among the answers that people rated, all others among those of the generators and the
+    expert's; rules by `chrf` rank these by their chrF++ to the expert's.
     Raises BadInput for an answer or a verdict that joins nothing or is a duplicate, and where more of a rule's rejected
     sides were cut than `max_cut_rejected`: training on those would teach that long answers are bad.
     """
@@ -72,7 +84,7 @@ def make_pairs(
     reasons: dict[str, Counter[str]] = {rule.name: Counter(dict.fromkeys(REASONS, 0)) for rule in params.rules}
     for rule in params.rules:
         for thread in sorted(threads, key=lambda thread: thread.id):
-            candidates = [Candidate(each, scores.get((rule.judge, each.id))) for each in by_thread[thread.id]]
+            candidates = _find_candidates(rule, thread, by_thread[thread.id], scores)
             selected = select_pair(rule, candidates, thread.language, params.min_words)
             if not isinstance(selected, str):
                 selected = _find_excess(*selected, params) or selected
@@ -90,6 +102,18 @@ def make_pairs(
         for name, found in made.items()
     }
     return [pair for found in made.values() for pair in found.values()], counts
+
+
+def _find_candidates(
+    rule: Rule, thread: Thread, answers: Sequence[Answer], scores: Mapping[tuple[str, str], float]
+) -> list[Candidate]:
+    """The answers that a rule chooses among, with their scores by its judge."""
+    if rule.judge == PEOPLE:
+        rated = zip(rated_answers(thread), thread.rated, strict=True)
+        return [Candidate(answer, people.score) for answer, people in rated]
+    if rule.judge == CHRF and (expert := thread.reference) is not None:
+        return [Candidate(answer, overlap.sentence_chrf(answer.text, expert)) for answer in answers]
+    return [Candidate(answer, scores.get((rule.judge, answer.id))) for answer in answers]
 
 
 def _find_excess(chosen: Candidate, rejected: Candidate, params: Pairs) -> str | None:

@@ -58,6 +58,12 @@ def _check_targets(found: object) -> object:
     return found
 
 
+def _check_weight(weight: float) -> float:
+    if not weight:
+        raise PydanticCustomError("weight", "input should not be 0: leave the column out")
+    return weight
+
+
 Id = Annotated[str, AfterValidator(_check_printable)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]  # ISO 639 code, quoted: YAML 1.1 reads no as false
@@ -132,15 +138,12 @@ class ServerModel(Section):
     url: Annotated[str, AfterValidator(_check_url)]  # up to `/v1`
     id: Id  # the server's name for the model
     revision: Id  # of what answers, as its owner names it; with another one, all is asked again
-    key: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = (
-        None  # environment variable that has the key
-    )
+    # The environment variable that has the key.
+    key: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8  # requests at the same time
     per_minute: Annotated[int, Field(ge=1)] | None = None  # requests that are started, at most
     timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds for one request
-    retries: Annotated[int, Field(ge=0)] = (
-        12  # of a request, after 0.5, 1, 2, 4, 8, 8, ... seconds or as the server says
-    )
+    retries: Annotated[int, Field(ge=0)] = 12  # after 0.5, 1, 2, 4, 8, 8, ... seconds, or as the server says
     price: Price | None = None  # so that the report has the cost
 
 
@@ -149,8 +152,10 @@ LocalModel = PackageModel | HubModel | FolderModel | VersionModel
 Model = Annotated[LocalModel | ServerModel, Field(discriminator="source")]
 
 
-Format = Literal["oasst_trees", "oasst_messages", "messages", "columns", "prompts", "lima"]
-Replies = Literal["best", "all"]  # which of several replies to one message of OpenAssistant's are followed
+Format = Literal["oasst_trees", "oasst_messages", "messages", "columns", "prompts", "preferences", "ratings", "lima"]
+# Which of several replies to one message of OpenAssistant's are followed; `ranked` is `best`, and keeps the ranked ones
+# with their ranks.
+Replies = Literal["best", "ranked", "all"]
 
 
 class Columns(Section):
@@ -158,6 +163,15 @@ class Columns(Section):
 
     user: Annotated[list[Id], Field(min_length=1)]  # of several, those with text are joined by an empty line
     assistant: Id
+
+
+class Ratings(Section):
+    """The fields of a row that are a prompt, one answer to it, and numbers that say how good the answer is."""
+
+    prompt: Id
+    answer: Id
+    # Weight of each column of numbers; negative for one in which lower is better.
+    scores: Annotated[dict[Id, Annotated[float, AfterValidator(_check_weight)]], Field(min_length=1)]
 
 
 class PackageConversations(Package):
@@ -175,6 +189,7 @@ class HubConversations(Hub):
     split: str  # or a part of one, such as train[:10%]
     replies: Replies | None = None  # OpenAssistant's formats only, which need it
     columns: Columns | None = None  # format columns only, which needs it
+    ratings: Ratings | None = None  # format ratings only, which needs it
     language: Language | None = None  # of all rows; where it is missing, each row names its own, or there is only one
 
 
@@ -186,6 +201,7 @@ class FileConversations(Section):
     format: Format
     replies: Replies | None = None  # OpenAssistant's formats only, which need it
     columns: Columns | None = None  # format columns only, which needs it
+    ratings: Ratings | None = None  # format ratings only, which needs it
     language: Language | None = None  # as for the hub
 
 
@@ -302,11 +318,16 @@ class Calibrated(Section):
     min_agreement: Share
 
 
-ASSUMPTION = "assumption"  # named by a rule instead of a judge: the chosen side is taken to be better
+# Named by a rule instead of a judge:
+ASSUMPTION = "assumption"  # the chosen side is taken to be better
+PEOPLE = "people"  # ranks the answers that a source brings by its scores, and no others
+CHRF = "chrf"  # ranks answers by their chrF++ to the expert's, 0 to 100
+WITHOUT_MODEL = (ASSUMPTION, PEOPLE, CHRF)
 
 
 class Rule(Section):
-    """Which answer is chosen, which is rejected, and the judge that ranks them, or `assumption`."""
+    """Which answer is chosen, which is rejected, and the judge that ranks them: `assumption`, `people`, `chrf`, or one
+    of section `scored`."""
 
     name: Name
     chosen: Name  # reference, best, worst, or a generator (its best)

@@ -19,6 +19,24 @@ class Message(Row):
     content: str
 
 
+class Rated(Row):
+    """An answer and what people said of it: a higher score is better, in the source's own unit."""
+
+    text: str
+    score: float
+
+
+class RatedTurn(Row):
+    """Several answers to one turn of a conversation, in the order of the source; the best is the message after it."""
+
+    turn: int  # place of that message, from 0
+    answers: list[Rated]
+
+
+def _is_empty(rated: list[object]) -> bool:
+    return not rated
+
+
 class Conversation(Row):
     """A path from an opening message to a last one, as its source gave it."""
 
@@ -28,12 +46,14 @@ class Conversation(Row):
     language: str
     messages: Annotated[list[Message], Field(min_length=1)]
     unanswered: bool = False  # a prompt: models answer its last turn, and there is no expert's answer to learn
+    rated: list[RatedTurn] = Field(default_factory=list, exclude_if=_is_empty)
 
 
 class Thread(Row):
     """One assistant turn to learn: the turns before it, and the expert's answer.
 
-    `reference` is None for a prompt without one, which is in split train: models answer it, and nothing else.
+    `reference` is None for a prompt without one, which is in split train: models answer it, and nothing else. `rated`
+    are the answers that people rated, where the source has such; the best of them is the reference.
     """
 
     id: str
@@ -43,6 +63,7 @@ class Thread(Row):
     split: Split
     prompt: Annotated[list[Message], Field(min_length=1)]
     reference: str | None
+    rated: list[Rated] = Field(default_factory=list, exclude_if=_is_empty)
 
     @property
     def expert(self) -> str:
@@ -143,3 +164,19 @@ def reference_answer(thread: Thread) -> Answer:
         tokens=0,
         finish="stop",
     )
+
+
+def rated_answers(thread: Thread) -> list[Answer]:
+    """The answers that people rated, in the order of `thread.rated`; their generator is `people`."""
+    return [
+        Answer(
+            id=row_id(thread.id, "people", index, rated.text),
+            thread=thread.id,
+            generator="people",
+            index=index,
+            text=rated.text,
+            tokens=0,
+            finish="stop",
+        )
+        for index, rated in enumerate(thread.rated)
+    ]

@@ -7,6 +7,9 @@ from pathlib import Path
 from mothertongue import languages
 from mothertongue.params import (
     ASSUMPTION,
+    CHRF,
+    PEOPLE,
+    WITHOUT_MODEL,
     Conversations,
     FileConversations,
     FolderModel,
@@ -25,6 +28,7 @@ from mothertongue.params import (
 
 RANKS = {"best", "worst"}  # instead of a generator, in the rules of pairs
 SIDES = {"reference", *RANKS}
+RESERVED = {*SIDES, *WITHOUT_MODEL}
 REFERENCES = {"experts", "trivial"}  # columns of the report that are no model
 SAMPLED = ("generated", "scored", "quantized")  # sections whose entries take a model
 FOLDER = "adapter"  # models/adapter is the folder of all adapters
@@ -68,13 +72,21 @@ def _sources(params: Params) -> Iterator[Problem]:
             if source.replies and not trees:
                 yield (*where, "replies"), f"format {source.format} has no ranked replies; remove it"
             if trees and not source.replies:
-                yield (*where, "replies"), "missing; add best or all"
+                yield (*where, "replies"), "missing; add best, ranked or all"
             if source.columns and source.format != "columns":
                 yield (*where, "columns"), f"format {source.format} names no columns; remove it"
             if source.columns and len({*source.columns.user, source.columns.assistant}) <= len(source.columns.user):
                 yield (*where, "columns"), "a column is there twice; name each once"
             if source.format == "columns" and not source.columns:
                 yield (*where, "columns"), "missing; add {user: [...], assistant: ...}"
+            if source.ratings and source.format != "ratings":
+                yield (*where, "ratings"), f"format {source.format} has no ratings; remove it"
+            if source.format == "ratings" and not source.ratings:
+                yield (*where, "ratings"), "missing; add {prompt: ..., answer: ..., scores: {...}}"
+            if source.ratings and len({source.ratings.prompt, source.ratings.answer, *source.ratings.scores}) < 2 + len(
+                source.ratings.scores
+            ):
+                yield (*where, "ratings"), "a column is there twice; name each once"
         if source.language is not None and source.language not in params.languages:
             yield (*where, "language"), _unknown(source.language, params.languages)
         if isinstance(source, PackageConversations):
@@ -182,7 +194,7 @@ def _learned_rules(params: Params) -> Iterator[Problem]:
 
 def _generators(params: Params) -> Iterator[Problem]:
     for name, entry in params.generated.items():
-        if name in SIDES:
+        if name in RESERVED:
             yield ("generated", name), "the name is reserved for the rules in pairs; take another"
         if entry.model not in (known := _before_pairs(params)):
             yield ("generated", name, "model"), _not_before_pairs(entry.model, known, params)
@@ -194,7 +206,7 @@ def _generators(params: Params) -> Iterator[Problem]:
 
 def _judges(params: Params) -> Iterator[Problem]:
     for name, entry in params.scored.items():
-        if name == ASSUMPTION:
+        if name in RESERVED:
             yield ("scored", name), "the name is reserved for the rules in pairs; take another"
         if entry.model not in (known := _before_pairs(params)):
             yield ("scored", name, "model"), _not_before_pairs(entry.model, known, params)
@@ -225,12 +237,16 @@ def _rules(params: Params) -> Iterator[Problem]:
         for field, name, known in (
             ("chosen", rule.chosen, SIDES | set(params.generated)),
             ("rejected", rule.rejected, SIDES | set(params.generated)),
-            ("judge", rule.judge, {ASSUMPTION, *params.scored}),
+            ("judge", rule.judge, {*WITHOUT_MODEL, *params.scored}),
         ):
             if name not in known:
                 yield (*where, field), _unknown(name, sorted(known))
         if rule.judge == ASSUMPTION:
             yield from (((*where, field), what) for field, what in _assumption(rule))
+        if rule.judge == PEOPLE:
+            yield from (((*where, field), what) for field, what in _people(rule, params.raw.sources))
+        if rule.judge == CHRF and rule.rejected == "reference":
+            yield (*where, "rejected"), "by chrf nothing is better than the expert's answer; take another side or judge"
 
     learned = params.pairs.learned
     for number, name in enumerate(learned or []):
@@ -251,6 +267,20 @@ def _assumption(rule: Rule) -> Iterator[tuple[str, str]]:
         yield "rejected", f"by assumption {rule.chosen!r} is not better than itself; take another"
     if rule.min_margin:
         yield "min_margin", "by assumption there are no scores; make it 0, or take a judge that ranks"
+
+
+def _people(rule: Rule, sources: Sequence[Conversations]) -> Iterator[tuple[str, str]]:
+    """What a rule by people's scores asks for although only answers that come with a source have some."""
+    for field, name in (("chosen", rule.chosen), ("rejected", rule.rejected)):
+        if name not in RANKS:
+            yield field, f"people's scores are of the answers that a source brings, not of {name}; take best or worst"
+    if not any(
+        isinstance(source, HubConversations | FileConversations)
+        and (source.format in ("preferences", "ratings") or source.replies == "ranked")
+        for source in sources
+    ):
+        what = "no source brings people's scores; add one of format preferences or ratings, or take replies: ranked"
+        yield "judge", what
 
 
 def _columns(params: Params) -> Iterator[Problem]:

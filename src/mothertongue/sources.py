@@ -17,7 +17,9 @@ from mothertongue.conversations import (
     from_messages,
     from_oasst_messages,
     from_oasst_trees,
+    from_preferences,
     from_prompts,
+    from_ratings,
     row_language,
 )
 from mothertongue.errors import BadInput
@@ -147,6 +149,11 @@ def parse_source(
         case "columns":
             assert source.columns is not None
             return from_columns(source.id, rows, find_language, source.columns)
+        case "preferences":
+            return from_preferences(source.id, rows, find_language)
+        case "ratings":
+            assert source.ratings is not None
+            return from_ratings(source.id, rows, find_language, source.ratings)
 
 
 def _corpus(source: PackageConversations, language: str) -> Iterator[tuple[str, object]]:

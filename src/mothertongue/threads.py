@@ -16,8 +16,11 @@ def extract_threads(rows: Iterable[Conversation], params: Threads) -> tuple[list
 
     A turn that several conversations share (the branches of a tree) becomes one thread. A held-out prompt is kept once,
     so that the items of a measurement are different questions. A thread of another split with the answer of a held-out
-    one is dropped: as `held_out` if it also has its last question, else as `held_out_answer`. Words are compared,
-    ignoring case and punctuation; a text without words is compared as it is.
+    one is dropped: as `held_out` if it also has its last question, else as `held_out_answer`. Answers are those that
+    people rated as well. Words are compared, ignoring case and punctuation; a text without words is compared as it is.
+
+    Rows with the same prompt whose rated answers differ are threads of their own, because their scores need not have
+    the same unit, and each is a pair to learn.
 
     A prompt without an answer becomes a thread of split train; with the opening of a held-out one it is dropped as
     `held_out`.
@@ -31,13 +34,16 @@ def extract_threads(rows: Iterable[Conversation], params: Threads) -> tuple[list
         if row.unanswered:
             continue  # see below: which openings are held out is known only then
         split, group = assign_split(row, params), row_id(opening_words(row))
+        rated = {each.turn: each.answers for each in row.rated}
         for turn, message in enumerate(row.messages):
             if message.role != "assistant":
                 continue
             total += 1
             prompt = row.messages[:turn]
             asked = row_id([(m.role, m.content) for m in prompt])
-            identity = row_id(asked, message.content)
+            answers = rated.get(turn, [])
+            more = [[(each.text, each.score) for each in answers]] if answers else []
+            identity = row_id(asked, message.content, *more)
             if not prompt or prompt[-1].role != "user":
                 dropped["opening"] += 1
             elif not message.content.strip():
@@ -56,6 +62,7 @@ def extract_threads(rows: Iterable[Conversation], params: Threads) -> tuple[list
                     split=split,
                     prompt=prompt,
                     reference=message.content,
+                    rated=answers,
                 )
     kept, twice = _drop_held_out(list(threads.values()))
     prompts = [row for row in rows if row.unanswered]
@@ -97,19 +104,23 @@ def _drop_held_out(rows: Sequence[Thread]) -> tuple[list[Thread], dict[str, int]
     def key(text: str) -> object:
         return tuple(languages.split_words(text)) or text
 
-    keyed = [(row, key(row.expert), key(row.prompt[-1].content)) for row in rows]
+    keyed = [
+        (row, {key(text) for text in (row.expert, *(each.text for each in row.rated))}, key(row.prompt[-1].content))
+        for row in rows
+    ]
     answers: dict[object, Split] = {}
     exchanges: dict[object, Split] = {}
     for split in reversed(SPLITS):
-        for row, answer, question in keyed:
+        for row, texts, question in keyed:
             if row.split == split:
-                answers[answer] = exchanges[question, answer] = split
+                answers |= dict.fromkeys(texts, split)
+                exchanges |= {(question, text): split for text in texts}
     kept = []
     dropped = {"held_out": 0, "held_out_answer": 0}
-    for row, answer, question in keyed:
-        if row.split != exchanges[question, answer]:
+    for row, texts, question in keyed:
+        if any(row.split != exchanges[question, text] for text in texts):
             dropped["held_out"] += 1
-        elif row.split != answers[answer]:
+        elif any(row.split != answers[text] for text in texts):
             dropped["held_out_answer"] += 1
         else:
             kept.append(row)

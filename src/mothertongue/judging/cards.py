@@ -6,7 +6,7 @@ from pathlib import Path
 from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
 from mothertongue.measurements import Estimate
-from mothertongue.params import ASSUMPTION, Rule
+from mothertongue.params import WITHOUT_MODEL, Rule
 from mothertongue.rows import Row, parse
 
 FIGURES = (
@@ -57,13 +57,14 @@ def check_agreement(
 ) -> dict[str, dict[str, Card | None]]:
     """For each rule and language the card of its judge; None where people have judged nothing.
 
-    A rule by assumption has no judge, so nothing. Raises BadInput where a judge's agreement with people is under
-    `least` at the lower bound of its interval, and where there is none although people have judged answers.
+    A rule by assumption, people or chrf has no such judge, so nothing. Raises BadInput where a judge's agreement with
+    people is under `least` at the lower bound of its interval, and where there is none although people have judged
+    answers.
     """
     agreed: dict[str, dict[str, Card | None]] = {}
     for rule in rules:
         agreed[rule.name] = {}
-        for code in languages if rule.judge != ASSUMPTION else ():
+        for code in languages if rule.judge not in WITHOUT_MODEL else ():
             card = agreed[rule.name][code] = found[rule.judge].get(code)
             if card is None:
                 continue

@@ -66,12 +66,29 @@ def encode(rows: Sequence[Any], step: Step, chat: Chat, name: str) -> Examples:
         return _encode_texts(train, held_out, step, chat)
     probes = _encode_probes(held_out, step, chat)
     if isinstance(step, SFT):
-        conversations = encode_conversations(train, chat), encode_conversations(held_out, chat)
+        distinct = drop_repeated(train)
+        conversations = encode_conversations(distinct, chat), encode_conversations(held_out, chat)
         found = _select(*conversations, probes, "conversations", step, name)
         found.report["no_reference"] = len(asked) - len(train)
+        found.report["repeated"] = len(train) - len(distinct)
         return found
     pairs, others = ([encode_pair(row, chat) for row in part] for part in (train, held_out))
     return _select(pairs, others, probes, "pairs", step, name)
+
+
+def drop_repeated(threads: Sequence[Thread]) -> list[Thread]:
+    """Each prompt with the same expert's answer once, where that was preferred to several others."""
+
+    def key(thread: Thread) -> object:
+        return tuple((turn.role, turn.content) for turn in thread.prompt), thread.expert
+
+    seen = {key(thread) for thread in threads if not thread.rated}
+    found = []
+    for thread in threads:
+        if not thread.rated or key(thread) not in seen:
+            seen.add(key(thread))
+            found.append(thread)
+    return found
 
 
 def encode_conversations(threads: Sequence[Thread], chat: Chat) -> list[Conversation]:
