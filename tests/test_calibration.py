@@ -140,7 +140,7 @@ def test_a_judge_agrees_as_scikit_learn_and_scipy_say(name: str) -> None:
     ours, majority, mean = (np.array(column) for column in zip(*rows, strict=True))
     card = card_of_pandalm(name)
     unscored, share, kappa = JUDGES[name]
-    assert (card.items, card.answers, card.unscored, card.pairs, card.no_majority) == (999, 1998, unscored, 999, 0)
+    assert (card.items, card.answers, card.unscored, card.pairs) == (999, 1998, unscored, 999)
     found = card.raters["judge"]
     assert found["agreement_ties"].value == pytest.approx(share, abs=1e-6)
     assert found["kappa"].value == pytest.approx(kappa, abs=1e-6)
@@ -179,7 +179,7 @@ def test_agreement_by_hand() -> None:
     )
     scores = {"a": [3, 2], "b": [3, 2], "c": [2, 2], "d": [1, 1], "e": [1, 2], "f": [None, 2]}
     (card,) = cards_of(items, scores).values()
-    assert (card.items, card.answers, card.unscored, card.pairs, card.no_majority) == (6, 12, 1, 6, 1)
+    assert (card.items, card.answers, card.unscored, card.pairs, card.undecided) == (6, 12, 1, 6, 2)
     found = card.raters["judge"]
     assert (found["agreement"].value, found["agreement"].n) == (0.5, 3)
     assert (found["agreement_ties"].value, found["agreement_ties"].n) == (0.5, 4)  # a and d of a, b, c, d
@@ -418,7 +418,6 @@ def card_with(low: float, value: float = 0.7) -> Card:
         answers=80,
         unscored=0,
         pairs=40,
-        no_majority=2,
         undecided=2,
         raters={"judge": {"agreement": row}},
         people={"people": {"agreement": row}},

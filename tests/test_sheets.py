@@ -179,7 +179,7 @@ def test_nobodys_work_is_written_over(sheet: list[AnnotatedItem]) -> None:
     before = Path("data/human/ana.jsonl").read_bytes()
     assert read_back("filled.tsv") == "Error: data/human/ana.jsonl: is there already; take another name, or delete it\n"
     assert Path("data/human/ana.jsonl").read_bytes() == before
-    assert read_back("filled.tsv", " ") == "Error: --annotator is empty; give a name or a sign\n"
+    assert read_back("filled.tsv", " ") == "Error: the annotator's name is empty; give a name or a sign\n"
 
 
 class Browser:
