@@ -1,13 +1,16 @@
 """How often an answer that tries to sway a judge succeeds.
 
-    python -m benchmarks.hostile rubric
+    python -m benchmarks.hostile [--model models/base] [JUDGE ...]
 
-Run it from the project's top folder with PYTHONPATH=src and the name of a judge in params.yaml, after `dvc repro` of
-its model. For each question, benchmarks/hostile.jsonl has a good answer, a bad one (`plain`), and a bad one that speaks
-to the judge (`hostile`): instructions, scores, role markers, control tokens, next to nothing, padding, self-praise,
-and the judge's own template. `over good` is how often the judge prefers it to the good answer; `plain over good`, its
-control, how often it prefers the plain bad one; `over plain` how often it prefers the hostile to the plain one. Each
-two answers are judged alone, ties count half. Each attempt is there in three languages, which count as one observation.
+Run it from the project's top folder with PYTHONPATH=src, after `make repro`. Asked are the judges of these names in
+params.yaml, or without a name one of each kind on MODEL. For each question, benchmarks/hostile.jsonl has a good answer,
+a bad one (`plain`), and a bad one that speaks to the judge (`hostile`): instructions, scores, role markers, control
+tokens, next to nothing, padding, self-praise, and the judge's own template. `over good` is how often the judge prefers
+it to the good answer; `plain over good`, its control, how often it prefers the plain bad one; `gain` is the difference
+of the two, paired by question; `over plain` how often it prefers the hostile to the plain one. Each two answers are
+judged alone, ties count half. Each attempt is there in three languages, which count as one observation: intervals are
+over 16 of them. `random` and `longer` are judges that read nothing: an answer at random, and the one with more words.
+The second table is `over plain` by technique.
 """
 
 import json
@@ -16,9 +19,11 @@ from pathlib import Path
 
 import click
 
-from mothertongue import judging, params
+from benchmarks.judges import build_judges
+from mothertongue import judging, languages, params, significance
 from mothertongue.judging.agreement import estimate_share
-from mothertongue.records import Answer, Message, Thread, row_id
+from mothertongue.measurements import SampleScore
+from mothertongue.records import Answer, Message, Thread, row_id, unit_hash
 from mothertongue.sampling import Model
 from mothertongue.store import Store
 
@@ -26,6 +31,7 @@ COMPARED = {"over good": ("hostile", "good"), "plain over good": ("plain", "good
 ROWS = Path(__file__).with_name("hostile.jsonl")
 LANGUAGES = ("es", "it", "en")
 Row = Mapping[str, str]
+Scores = Mapping[str, float | None]  # by answer id; None for an answer without a verdict
 
 
 def read_rows() -> list[Row]:
@@ -63,38 +69,65 @@ def build_threads(rows: Sequence[Row]) -> tuple[list[Thread], list[Answer]]:
     return threads, answers
 
 
-def describe(threads: Sequence[Thread], scores: Mapping[str, float | None], technique: str) -> str:
-    """The three shares of a technique (or of all) as cells of a table, and how many comparisons had no verdict."""
-    cells, unparsed = [], 0
-    for name, (ours, theirs) in COMPARED.items():
-        rows = []
-        for thread in threads:
-            if not thread.id.endswith(f" {name}") or technique not in ("all", thread.group.split()[0]):
-                continue
-            if thread.id.split(" ", 1)[1] != name:  # `over good` ends `plain over good` as well
-                continue
-            one, other = (scores.get(f"{thread.id} {side}") for side in (ours, theirs))
-            if one is None or other is None:
-                unparsed += 1
-            else:
-                rows.append((thread.group, 0.5 if one == other else float(one > other)))
-        found = estimate_share(rows, "") if rows else None
-        cells.append(f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] ({found.n})" if found else "–")
-    return f"{' | '.join(cells)} | {unparsed}"
+def compare(threads: Sequence[Thread], scores: Scores, name: str, technique: str = "all") -> list[SampleScore]:
+    """Of each question of a technique whether the first side of a comparison is preferred; those with a verdict."""
+    ours, theirs = COMPARED[name]
+    found = []
+    for thread in threads:
+        number, _, kind = thread.id.partition(" ")
+        one, other = (scores.get(f"{thread.id} {side}") for side in (ours, theirs))
+        if kind == name and technique in ("all", thread.group.split()[0]) and one is not None and other is not None:
+            value = 0.5 if one == other else float(one > other)
+            found.append(SampleScore(id=number, language="", group=thread.group, figure="", values=[value], text=""))
+    return found
+
+
+def format_share(rows: Sequence[SampleScore]) -> str:
+    """A share with its interval and n."""
+    if not rows:
+        return "–"
+    found = estimate_share([(row.group, row.values[0]) for row in rows], "")
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] ({found.n})"
+
+
+def describe(threads: Sequence[Thread], scores: Scores) -> str:
+    """The three shares and the gain as cells of a table, and how many comparisons had no verdict."""
+    found = {name: compare(threads, scores, name) for name in COMPARED}
+    hostile, plain = ({row.id: row for row in found[name]} for name in ("over good", "plain over good"))
+    both = sorted(hostile.keys() & plain.keys())
+    sides = [[side[number] for number in both] for side in (hostile, plain)]
+    gain = significance.estimate_difference("share", *sides, 1, "") if both else None
+    cells = [format_share(rows) for rows in found.values()]
+    cells.insert(2, f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] ({gain.n})" if gain else "–")
+    return f"{' | '.join(cells)} | {len(threads) - sum(map(len, found.values()))}"
 
 
 @click.command(help=__doc__)
-@click.argument("judge")
-def main(judge: str) -> None:
+@click.argument("judges", nargs=-1)
+@click.option("--model", type=click.Path(path_type=Path), default=Path("models/base"), show_default=True)
+def main(judges: Sequence[str], model: Path) -> None:
     """See the module."""
     rows = read_rows()
     threads, answers = build_threads(rows)
-    entry = params.get_entry("scored", params.load().scored, judge)
-    model = Model(Path("models", entry.model), entry.engine, Store())
-    scores = {row.answer: row.score for row in judging.judge_answers(threads, answers, judge, entry, model)}
-    print(f"| {judge} | {' | '.join(COMPARED)} | unparsed |\n|---|---|---|---|--:|")
-    for technique in ("all", *dict.fromkeys(row["technique"] for row in rows)):
-        print(f"| {technique} | {describe(threads, scores, technique)} |")
+    scores: dict[str, Scores] = {}
+    if judges:
+        section = params.load().scored
+        entries = {name: params.get_entry("scored", section, name) for name in judges}
+    else:
+        entries = build_judges(model)
+    for name, entry in entries.items():
+        asked = Model(Path("models", entry.model) if judges else model, entry.engine, Store())
+        verdicts = judging.judge_answers(threads, answers, name, entry, asked)
+        scores[name] = {verdict.answer: verdict.score for verdict in verdicts}
+    scores["random"] = {answer.id: unit_hash(answer.id) for answer in answers}
+    scores["longer"] = {answer.id: float(len(languages.split_words(answer.text))) for answer in answers}
+    print("| judge | over good | plain over good | gain | over plain | unparsed |\n|---|---|---|---|---|--:|")
+    for name, each in scores.items():
+        print(f"| {name} | {describe(threads, each)} |")
+    print(f"\n| over plain | {' | '.join(scores)} |\n|---{'|---' * len(scores)}|")
+    for technique in dict.fromkeys(row["technique"] for row in rows):
+        cells = [format_share(compare(threads, each, "over plain", technique)) for each in scores.values()]
+        print(f"| {technique} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

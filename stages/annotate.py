@@ -6,10 +6,8 @@ import click
 
 from mothertongue import console, params, sheets
 from mothertongue.annotations import AnnotatedItem
-from mothertongue.errors import BadInput
-from mothertongue.files import new_file
 from mothertongue.records import Answer, Thread
-from mothertongue.rows import read_rows, write_rows
+from mothertongue.rows import read_folder, read_rows, write_rows
 
 
 @click.group()
@@ -34,17 +32,10 @@ def sheet(threads: Path, generated: Path, out: Path, items: int) -> None:
     is for `read`.
     """
     values = params.load()
-    page, table, key = (out.with_name(f"{out.name}.{suffix}") for suffix in ("html", "tsv", "key.jsonl"))
-    for path in (page, table, key):
-        refuse_existing(path)
-    given = [row for name in values.generated for row in read_rows(generated / f"{name}.jsonl", Answer)]
+    given = read_folder(generated, values.generated, Answer)
     drawn = sheets.draw_items(read_rows(threads, Thread), given, items, values.seed)
-    write_rows(key, drawn)
-    with new_file(table) as file:
-        file.write(sheets.render_tsv(drawn).encode("utf-8-sig"))  # with a mark by which spreadsheets know UTF-8
-    with new_file(page) as file:
-        file.write(sheets.render_html(drawn).encode())
-    console.say(f"{page} and {table}: {len(drawn)} items")
+    sheets.write_sheet(out, drawn)
+    console.say(f"{out}.html and {out}.tsv: {len(drawn)} items")
 
 
 @main.command()
@@ -54,19 +45,11 @@ def sheet(threads: Path, generated: Path, out: Path, items: int) -> None:
 @click.option("--annotator", required=True, help="A name or a sign; the same person has one name in all files.")
 def read(key: Path, table: Path, out: Path, annotator: str) -> None:
     """Write OUT, a file of data/human, from a sheet's KEY and the TABLE (TSV) that a person saved."""
-    refuse_existing(out)
-    if not annotator.strip():
-        raise BadInput("--annotator is empty; give a name or a sign")
+    sheets.refuse_existing(out)
     asked = read_rows(key, AnnotatedItem)
-    rows = sheets.read_choices(table, asked, annotator.strip())
+    rows = sheets.read_choices(table, asked, annotator)
     write_rows(out, rows)
     console.say(f"{out}: {len(rows)} of {len(asked)} items; `git add` it, so that experiments have it as well")
-
-
-def refuse_existing(path: Path) -> None:
-    """Raises BadInput: people's work is not written over."""
-    if path.exists():
-        raise BadInput(f"{path}: is there already; take another name, or delete it")
 
 
 if __name__ == "__main__":

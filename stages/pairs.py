@@ -5,10 +5,9 @@ from pathlib import Path
 import click
 
 from mothertongue import console, diagnostics, pairs, params
-from mothertongue.files import new_file
 from mothertongue.judging import cards
 from mothertongue.records import Answer, Thread
-from mothertongue.rows import read_rows, write_json, write_rows
+from mothertongue.rows import read_folder, read_rows, write_json, write_rows
 from mothertongue.verdicts import Verdict
 
 
@@ -29,17 +28,15 @@ def main(threads: Path, generated: Path, scored: Path, calibrated: Path, out: Pa
     """
     values = params.load()
     asked = read_rows(threads, Thread)
-    given = [row for name in values.generated for row in read_rows(generated / f"{name}.jsonl", Answer)]
-    verdicts = [row for name in values.scored for row in read_rows(scored / f"{name}.jsonl", Verdict)]
-    people = {name: cards.read_cards(calibrated / f"{name}.json") for name in values.scored}
+    given = read_folder(generated, values.generated, Answer)
+    verdicts = read_folder(scored, values.scored, Verdict)
+    people = cards.read_cards(calibrated, values.scored)
     codes = sorted({thread.language for thread in asked})
     agreed = cards.check_agreement(people, values.pairs.rules, codes, values.calibrated.min_agreement)
     rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs)
     about = diagnostics.describe_pairs(rows, counts, values.pairs.rules, asked, agreed)
     diagnostics.check_limits(about, values.pairs)
-    for name, text in diagnostics.render_histograms(rows, values.pairs.rules).items():
-        with new_file(curves / name) as file:
-            file.write(text.encode())
+    diagnostics.write_histograms(curves, rows, values.pairs.rules)
     write_rows(out, rows)
     write_json(report, {name: row.model_dump() for name, row in about.items()})
     for name, counted in counts.items():

@@ -8,7 +8,7 @@ import click
 from mothertongue import console, judging, params, sampling
 from mothertongue.judging import accuracy
 from mothertongue.records import Answer, Thread, reference_answer
-from mothertongue.rows import read_rows, write_json, write_rows
+from mothertongue.rows import read_folder, read_rows, write_json, write_rows
 from mothertongue.store import Store
 
 
@@ -26,7 +26,7 @@ def main(name: str, threads: Path, generated: Path, folder: Path, out: Path, rep
     verdict a line, REPORT the number without a score, how often the judge prefers the expert's answer, and its tokens.
     """
     values, asked = params.load(), read_rows(threads, Thread)
-    given = [row for each in values.generated for row in read_rows(generated / f"{each}.jsonl", Answer)]
+    given = read_folder(generated, values.generated, Answer)
     answered = {answer.thread for answer in given}
     given += [reference_answer(thread) for thread in asked if thread.id in answered and thread.reference is not None]
     entry = params.get_entry("scored", values.scored, name)

@@ -11,11 +11,12 @@ import pytest
 from project import ROOT
 from scipy import stats
 
+from benchmarks import pandalm
 from mothertongue import annotations
 from mothertongue.annotations import AnnotatedItem
 from mothertongue.errors import BadInput
 from mothertongue.judging import agreement, calibration, cards
-from mothertongue.judging.agreement import Judged
+from mothertongue.judging.agreement import Judged, Ratings
 from mothertongue.judging.cards import Card
 from mothertongue.measurements import Estimate
 from mothertongue.params import Rule
@@ -44,7 +45,7 @@ def parse(*rows: Any) -> list[AnnotatedItem]:
     return [AnnotatedItem.model_validate_json(json.dumps(row)) for row in rows]
 
 
-def judge(items: Sequence[AnnotatedItem], scores: dict[str, Sequence[float | None]]) -> list[Verdict]:
+def judge(items: Sequence[AnnotatedItem], scores: Ratings) -> list[Verdict]:
     return [
         Verdict(
             id=row_id(each.id, place, "verdict"),
@@ -60,27 +61,13 @@ def judge(items: Sequence[AnnotatedItem], scores: dict[str, Sequence[float | Non
     ]
 
 
-def cards_of(items: Sequence[AnnotatedItem], scores: dict[str, Sequence[float | None]]) -> dict[str, Card]:
+def cards_of(items: Sequence[AnnotatedItem], scores: Ratings) -> dict[str, Card]:
     return calibration.build_cards(items, judge(items, scores), {"plain"}, 1, " ".join)
 
 
 @cache
-def read_pandalm() -> tuple[list[AnnotatedItem], dict[str, dict[str, Sequence[float | None]]]]:
-    """The items, and the scores of two judges; a verdict that is none of 0, 1 and 2 is no score."""
-    items: list[AnnotatedItem] = []
-    scores: dict[str, dict[str, Sequence[float | None]]] = {"gpt-3.5-turbo": {}, "pandalm-7b": {}}
-    for line in PANDALM.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        identity = f"{row['id']:04}"
-        text = "\n\n".join(part for part in (row["instruction"], row["input"]) if part)
-        people = {f"p{place}": said for place, said in enumerate(row["humans"], start=1)}
-        answers = [str(row["response_1"]), str(row["response_2"])]
-        prompt = [{"role": "user", "content": text}]
-        items += parse(item(identity, people, answers, language="en", prompt=prompt))
-        for name, found in scores.items():
-            said = str(row["judges"][name])
-            found[identity] = [float(said == "1"), float(said == "2")] if said in ("0", "1", "2") else [None, None]
-    return items, scores
+def read_pandalm() -> tuple[list[AnnotatedItem], dict[str, Ratings]]:
+    return pandalm.read_verdicts(PANDALM)
 
 
 @cache
@@ -140,7 +127,7 @@ def test_a_judge_agrees_as_scikit_learn_and_scipy_say(name: str) -> None:
     ours, majority, mean = (np.array(column) for column in zip(*rows, strict=True))
     card = card_of_pandalm(name)
     unscored, share, kappa = JUDGES[name]
-    assert (card.items, card.answers, card.unscored, card.pairs, card.no_majority) == (999, 1998, unscored, 999, 0)
+    assert (card.items, card.answers, card.unscored, card.pairs) == (999, 1998, unscored, 999)
     found = card.raters["judge"]
     assert found["agreement_ties"].value == pytest.approx(share, abs=1e-6)
     assert found["kappa"].value == pytest.approx(kappa, abs=1e-6)
@@ -167,6 +154,40 @@ def test_in_shuffled_rows_there_is_no_agreement_beyond_chance(name: str) -> None
     assert own["agreement_person"].high < card.people["people"]["agreement"].low
 
 
+@needs_pandalm
+def test_the_table_of_pandalm_has_people_judges_and_controls() -> None:
+    items, scores = read_pandalm()
+    some = {name: {item.id: each[item.id] for item in items[:60]} for name, each in scores.items()}
+    lines = pandalm.render_table(items[:60], some).splitlines()
+    assert lines[0].startswith("60 pairs, ")
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[4:]] == [
+        "people", "p1 and p2", "p1 and p3", "p2 and p3", "gpt-3.5-turbo", "pandalm-7b", "control: longer",
+        "control: question", "control: random", "gpt-3.5-turbo, shuffled", "pandalm-7b, shuffled",
+    ]  # fmt: skip
+    (card,) = cards_of(items[:60], some["pandalm-7b"]).values()
+    cells = lines[9].split(" | ")
+    for place, name in ((2, "agreement"), (3, "agreement_person"), (4, "kappa"), (5, "pearson"), (6, "longer")):
+        row = card.raters["judge"][name]
+        assert cells[place] == f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    assert lines[10].split(" | ")[6].startswith("1.000 [")
+
+
+def test_a_row_that_is_not_pandalms_is_named(tmp_path: Path) -> None:
+    good = {"id": 0, "instruction": "Say yes.", "input": "", "response_1": "Yes.", "response_2": "No.",
+            "humans": [1, 1, 0], "judges": {"gpt-3.5-turbo": "none of them", "pandalm-7b": 2}}  # fmt: skip
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text(json.dumps(good) + "\n", encoding="utf-8")
+    (read,), scores = pandalm.read_verdicts(path)
+    assert (read.prompt[0].content, [each.preferred for each in read.annotations]) == ("Say yes.", [1, 1, 0])
+    assert scores == {"gpt-3.5-turbo": {"0000": [None, None]}, "pandalm-7b": {"0000": [0.0, 1.0]}}
+    for wrong in ({**good, "humans": [3]}, {"id": 1}, "[]"):
+        path.write_text(f"{json.dumps(good)}\n{json.dumps(wrong)}\n", encoding="utf-8")
+        with pytest.raises(
+            BadInput, match=r"verdicts\.jsonl:2: not a row of PandaLM's human verdicts \(.*; take its file"
+        ):
+            pandalm.read_verdicts(path)
+
+
 def test_agreement_by_hand() -> None:
     """Three pairs on which people prefer an answer: the judge is right on one, wrong on one, and has one tie."""
     items = parse(
@@ -179,7 +200,7 @@ def test_agreement_by_hand() -> None:
     )
     scores = {"a": [3, 2], "b": [3, 2], "c": [2, 2], "d": [1, 1], "e": [1, 2], "f": [None, 2]}
     (card,) = cards_of(items, scores).values()
-    assert (card.items, card.answers, card.unscored, card.pairs, card.no_majority) == (6, 12, 1, 6, 1)
+    assert (card.items, card.answers, card.unscored, card.pairs, card.undecided) == (6, 12, 1, 6, 2)
     found = card.raters["judge"]
     assert (found["agreement"].value, found["agreement"].n) == (0.5, 3)
     assert (found["agreement_ties"].value, found["agreement_ties"].n) == (0.5, 4)  # a and d of a, b, c, d
@@ -418,7 +439,6 @@ def card_with(low: float, value: float = 0.7) -> Card:
         answers=80,
         unscored=0,
         pairs=40,
-        no_majority=2,
         undecided=2,
         raters={"judge": {"agreement": row}},
         people={"people": {"agreement": row}},

@@ -108,7 +108,6 @@ def test_label_noise_is_what_people_do_not_agree_with() -> None:
         answers=80,
         unscored=0,
         pairs=40,
-        no_majority=0,
         undecided=0,
         raters=raters,
         people={"people": {}},

@@ -47,18 +47,38 @@ def scores(kind: str) -> dict[str, float | None]:
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("hostile", ("1.000", "0.500", "1.000")), ("good", ("0.000", "0.000", "0.500")),
-     ("plain", ("0.500", "1.000", "0.000"))],
+    [("hostile", ("1.000", "0.500", "+0.500", "1.000")), ("good", ("0.000", "0.000", "+0.000", "0.500")),
+     ("plain", ("0.500", "1.000", "-0.500", "0.000"))],
 )  # fmt: skip
 def test_success_is_measured_beside_its_control(kind: str, expected: tuple[str, ...]) -> None:
     threads, _ = hostile.build_threads(ROWS)
-    cells = hostile.describe(threads, scores(kind), "all").split(" | ")
-    assert tuple(cell.split()[0] for cell in cells[:3]) == expected
-    assert all(cell.endswith(" (42)") for cell in cells[:3])
-    assert cells[3] == "18"  # three comparisons of six questions
-    assert hostile.describe(threads, scores(kind), "null") == "– | – | – | 18"
+    cells = hostile.describe(threads, scores(kind)).split(" | ")
+    assert tuple(cell.split()[0] for cell in cells[:4]) == expected
+    assert all(cell.endswith(" (42)") for cell in cells[:4])
+    assert cells[4] == "18"  # three comparisons of six questions
     low = float(cells[0].split("[")[1].split(",")[0])
     assert low == pytest.approx({"hostile": 0.785, "good": 0, "plain": 0.268}[kind], abs=0.001)  # of 14 groups
+
+
+def test_a_technique_has_its_own_questions() -> None:
+    threads, _ = hostile.build_threads(ROWS)
+    assert hostile.format_share(hostile.compare(threads, scores("hostile"), "over plain", "null")) == "–"
+    rows = hostile.compare(threads, scores("hostile"), "over plain", "praise")
+    assert (len(rows), {row.group for row in rows}) == (6, {"praise 1", "praise 2"})
+    assert hostile.format_share(rows).startswith("1.000 [0.342, 1.000] (6)")  # Wilson's interval of 2 of 2
+
+
+def test_the_gain_is_paired_by_question() -> None:
+    """Of a judge that has no verdict on one plain answer, the question is in neither side of the gain."""
+    threads, answers = hostile.build_threads(ROWS)
+    found: dict[str, float | None] = {answer.id: float(answer.generator == "good") for answer in answers}
+    found["0 over good hostile"] = 2.0
+    cells = hostile.describe(threads, found).split(" | ")
+    assert [cell.split()[0] for cell in cells[:3]] == ["0.021", "0.000", "+0.021"]
+    found["0 plain over good plain"] = None
+    cells = hostile.describe(threads, found).split(" | ")
+    assert [cell.split()[0] for cell in cells[:3]] == ["0.021", "0.000", "+0.000"]
+    assert (cells[2].endswith(" (47)"), cells[4]) == (True, "1")
 
 
 def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +95,8 @@ def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.Mo
     result = CliRunner().invoke(hostile.main, ["second"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0] == "| second | over good | plain over good | over plain | unparsed |"
-    assert lines[2].startswith("| all | 0.500 [0.280, 0.720] (48) |")
-    assert len(lines) == 2 + 1 + len(TECHNIQUES)
+    assert lines[0] == "| judge | over good | plain over good | gain | over plain | unparsed |"
+    assert lines[2].startswith("| second | 0.500 [0.280, 0.720] (48) | 0.500 [0.280, 0.720] (48) | +0.000 [")
+    assert [line.split(" | ")[0] for line in lines[2:5]] == ["| second", "| random", "| longer"]
+    assert lines[6] == "| over plain | second | random | longer |"
+    assert len(lines) == 8 + len(TECHNIQUES)

@@ -179,7 +179,7 @@ def test_nobodys_work_is_written_over(sheet: list[AnnotatedItem]) -> None:
     before = Path("data/human/ana.jsonl").read_bytes()
     assert read_back("filled.tsv") == "Error: data/human/ana.jsonl: is there already; take another name, or delete it\n"
     assert Path("data/human/ana.jsonl").read_bytes() == before
-    assert read_back("filled.tsv", " ") == "Error: --annotator is empty; give a name or a sign\n"
+    assert read_back("filled.tsv", " ") == "Error: the annotator's name is empty; give a name or a sign\n"
 
 
 class Browser:
@@ -215,31 +215,51 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
     with subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout
-            line = next(line for line in server.stdout if "on port" in line)
+            line = next(line for line in server.stdout if "successfully on port" in line)
             port = line.strip().rstrip(".").split()[-1]
             found = Browser(f"http://127.0.0.1:{port}", tmp_path / "downloads")
-            yield found
-            found.ask("", method="DELETE")
+            try:
+                yield found
+            finally:
+                found.ask("", method="DELETE")  # ends Chromium
         finally:
             server.kill()
 
 
+BACK, NEXT, TAB, ENTER = "\ue012", "\ue014", "\ue004", "\ue007"  # as WebDriver names these keys
+
+
 @pytest.mark.slow
 def test_a_page_is_filled_by_keys_in_a_browser(sheet: list[AnnotatedItem], browser: Browser, tmp_path: Path) -> None:
-    """Choices are kept when the page is loaded again, and the saved table is read back."""
+    """No mouse is needed, all is kept when the page is loaded again, and the saved table is read back."""
+
+    def place() -> Any:
+        return browser.run("return document.getElementById('place').textContent")
+
+    def go_to(element: str) -> None:
+        for _ in range(12):
+            browser.press(TAB)
+            if browser.run("return document.activeElement.id") == element:
+                return
+        raise AssertionError(f"Tab does not reach {element}")
+
     page = {"url": Path("sheet.html").absolute().as_uri()}
     browser.ask("/url", page)
     assert browser.run("return document.querySelectorAll('.answer').length") == 2
     assert browser.run("return document.querySelector('.turn').textContent") == f"user: {sheet[0].prompt[0].content}"
-    browser.press("1", "2")
-    browser.ask("/url", page)
-    assert browser.run("return document.getElementById('place').textContent") == "3 of 4, 2 chosen"
-    browser.press("0", "\ue012", "\ue012", "2")  # twice back, to the second, which is chosen anew
-    browser.run(
-        "const box = document.getElementById('name'); box.value = 'Ana López'; box.dispatchEvent(new Event('input'))"
-    )
-    browser.run("document.getElementById('save').click()")
-    saved = tmp_path / "downloads/Ana-López.tsv"
+    assert place() == "1 of 4, 0 chosen"
+    go_to("name")
+    browser.press(*"Ana 2 López")
+    assert place() == "1 of 4, 0 chosen"  # a digit of the name is no choice
+    browser.press(TAB, "1", "2")
+    browser.ask("/refresh", {})
+    assert place() == "3 of 4, 2 chosen"
+    assert browser.run("return document.getElementById('name').value") == "Ana 2 López"
+    browser.press("0", BACK, BACK, "2", NEXT)  # twice back, to the second, which is chosen anew
+    assert place() == "4 of 4, 3 chosen"
+    go_to("save")
+    browser.press(ENTER)
+    saved = tmp_path / "downloads/Ana-2-López.tsv"
     deadline = time.monotonic() + 60
     while not saved.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -247,9 +267,14 @@ def test_a_page_is_filled_by_keys_in_a_browser(sheet: list[AnnotatedItem], brows
         read_back(str(saved))
         == "data/human/ana.jsonl: 3 of 4 items; `git add` it, so that experiments have it as well\n"
     )
-    found = read_rows(Path("data/human/ana.jsonl"), AnnotatedItem)
+    found = annotations.read_items(Path("data/human"))
     assert {item.id: item.annotations[0].preferred for item in found} == {
         sheet[0].id: 1,
         sheet[1].id: 2,
         sheet[2].id: 0,
     }
+    go_to("anew")
+    for answer_to_question, expected in (("dismiss", "4 of 4, 3 chosen"), ("accept", "1 of 4, 0 chosen")):
+        browser.press(ENTER)
+        browser.ask(f"/alert/{answer_to_question}", {})
+        assert place() == expected

@@ -747,10 +747,7 @@ def test_a_training_hides_all_gpus_but_the_first_before_it_looks_for_one(monkeyp
     assert refused(adapter.main, *arguments) == "Error: sees 2"
 
 
-REPORT = (
-    "data/threads.jsonl", "measured", "scored", "metrics/calibrated", "pairs.json", "seeds.json", "experiments.json",
-    "out.json", "out.md",
-)  # fmt: skip
+REPORT = ("data/threads.jsonl", "metrics", "out.json", "out.md")
 
 
 def test_a_report_of_columns_that_were_not_measured() -> None:
@@ -758,8 +755,8 @@ def test_a_report_of_columns_that_were_not_measured() -> None:
     Path("data").mkdir()
     Path("data/threads.jsonl").write_text("")
     assert refused(report.main, *REPORT) == (
-        "Error: measured/base/benchmark.items.jsonl: cannot be read (No such file or directory); put it there, or run"
-        " the stage that makes it"
+        "Error: metrics/measured/base/benchmark.items.jsonl: cannot be read (No such file or directory); put it there,"
+        " or run the stage that makes it"
     )
     assert Path("out.md").read_text() == "previous"
     assert not Path("out.json").exists()
@@ -775,13 +772,17 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
             for n in range(40)
         ]  # fmt: skip
         figure = significance.estimate("share", items, "{}").model_dump()
-        write_rows(Path(f"measured/{name}/benchmark.items.jsonl"), items)
-        write_json(Path(f"measured/{name}/benchmark.json"), {"figures": {"accuracy": figure}})
-        write_json(Path(f"measured/{name}/model.json"), {"bytes": 1, "written_system_prompt": None})
+        write_rows(Path(f"metrics/measured/{name}/benchmark.items.jsonl"), items)
+        write_json(Path(f"metrics/measured/{name}/benchmark.json"), {"figures": {"accuracy": figure}})
+        write_json(Path(f"metrics/measured/{name}/model.json"), {"bytes": 1, "written_system_prompt": None})
+    used = {"requests": 3, "prompt_tokens": 30, "tokens": 9}
     for judge in ("rubric", "second"):
-        write_json(Path(f"scored/{judge}.json"), {"verdicts": {}, "accuracy": {}})
-    for name in ("seeds.json", "experiments.json", "pairs.json"):
-        write_json(Path(name), {})
+        write_json(Path(f"metrics/scored/{judge}.json"), {"verdicts": {}, "accuracy": {}, "usage": used})
+    for name in ("plain", "other"):
+        write_json(Path(f"metrics/generated/{name}.json"), {"usage": used})
+    write_json(Path("metrics/adapter/dpo.json"), {"pairs": 4, "updates": 2, "last": {"loss": 0.5}})
+    for name in ("seeds", "experiments", "pairs"):
+        write_json(Path(f"metrics/{name}.json"), {})
     result = run(report.main, *REPORT)
     assert (result.exit_code, result.output) == (0, "out.md: 5 columns, 9 differences\n")
     assert read_json("out.json") == {"accuracy": 0.4}
@@ -792,6 +793,8 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
     assert "| judge | generator |" in page
     assert "held-out questions" not in page
     assert "Not calibrated, as people have judged nothing in data/human: `rubric`, `second`." in page
+    assert "| `scored.second` | 3 | 30 | 9 | – |" in page
+    assert "| `dpo` | 4 | 0 | 2 | 0.500 |" in page
 
 
 SHARED = ROOT.parent / "shared/data"

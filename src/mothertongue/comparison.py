@@ -52,6 +52,11 @@ class Comparison:
         """The language's English name."""
         return languages.english_name(self.language) if self.language else "All languages"
 
+    @property
+    def figures(self) -> dict[str, dict[str, float]]:
+        """The figures of each column without their intervals."""
+        return {name: {figure: each.value for figure, each in rows.items()} for name, rows in self.values.items()}
+
 
 def compare(
     measured: Path, threads: Sequence[Thread], params: Metrics, codes: Sequence[str], seed: int

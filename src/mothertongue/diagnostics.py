@@ -8,7 +8,7 @@ import numpy as np
 
 from mothertongue import languages, overlap, significance
 from mothertongue.errors import BadInput
-from mothertongue.files import read_json_object
+from mothertongue.files import new_file, read_json_object
 from mothertongue.judging.cards import Card
 from mothertongue.measurements import Estimate, SampleScore
 from mothertongue.params import Pairs, Rule
@@ -196,6 +196,13 @@ def render_histograms(pairs: Sequence[Pair], rules: Sequence[Rule]) -> dict[str,
         found[f"words/{rule.name}.csv"] = render_histogram([float(one - other) for one, other in words], "words")
         found[f"margin/{rule.name}.csv"] = render_histogram(margins, "margin")
     return found
+
+
+def write_histograms(folder: Path, pairs: Sequence[Pair], rules: Sequence[Rule]) -> None:
+    """Write the files of `render_histograms` into a folder."""
+    for name, text in render_histograms(pairs, rules).items():
+        with new_file(folder / name) as file:
+            file.write(text.encode())
 
 
 def find_margin(pair: Pair) -> float | None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from pydantic import Field
 
 from mothertongue.files import read_json_object
+from mothertongue.params import Metrics, Step
 from mothertongue.rows import Row, parse
 
 R = TypeVar("R", "Seeds", "Experiments")
@@ -89,3 +90,13 @@ def describe_history(
             "The range over seeds is of other figures than these and not shown; `make seeds` measures it again."
         )
     return found
+
+
+def describe_runs(
+    folder: Path, steps: Mapping[str, Step], params: Metrics, measured: Mapping[str, Mapping[str, float]]
+) -> tuple[list[str], dict[str, tuple[float, float, int]]]:
+    """The first lines of the report, and the range over seeds of the headline's figures, by the files in `folder`."""
+    runs, looks = read_history(folder / "seeds.json", Seeds), read_history(folder / "experiments.json", Experiments)
+    seeds = {name: step.seed for name, step in steps.items()}
+    notes = describe_history(runs, looks, seeds, measured, params.split)
+    return notes, seed_range(runs, seeds, measured, params.headline)

@@ -20,7 +20,7 @@ from mothertongue.records import (
     reference_answer,
     unit_hash,
 )
-from mothertongue.rows import index_by_id, read_objects, read_rows
+from mothertongue.rows import index_by_id, read_folder, read_objects, read_rows
 from mothertongue.sampling import derive_seed
 from mothertongue.sources import parse_source
 from mothertongue.verdicts import Verdict
@@ -52,11 +52,7 @@ class Project:
     @cached_property
     def answers(self) -> Mapping[str, Answer]:
         """Those of all generators, the experts', and those that people rated."""
-        found = [
-            answer
-            for name in self.values.generated
-            for answer in read_rows(self.data / f"generated/{name}.jsonl", Answer)
-        ]
+        found = read_folder(self.data / "generated", self.values.generated, Answer)
         experts = [reference_answer(thread) for thread in self.threads.values() if thread.reference is not None]
         rated = [answer for thread in self.threads.values() for answer in rated_answers(thread)]
         return index_by_id([*found, *experts, *rated])
@@ -64,7 +60,7 @@ class Project:
     @cached_property
     def verdicts(self) -> Sequence[Verdict]:
         """Those of all judges."""
-        return [row for name in self.values.scored for row in read_rows(self.data / f"scored/{name}.jsonl", Verdict)]
+        return read_folder(self.data / "scored", self.values.scored, Verdict)
 
     @cached_property
     def pairs(self) -> Mapping[str, Pair]:

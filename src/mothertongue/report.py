@@ -1,7 +1,7 @@
 """The report: every figure beside its control and the baselines, and a summary for `dvc exp show`."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import category
@@ -247,6 +247,15 @@ def render_judge_accuracy(
         if row["compared"]
     ]
     return "\n".join(lines) + "\n"
+
+
+def read_judges(
+    folder: Path, judges: Iterable[str]
+) -> tuple[dict[str, dict[str, dict[str, JudgeAccuracy]]], dict[str, dict[str, int]]]:
+    """What the scored stages wrote of each judge: its accuracy, and its numbers of comparisons and flips."""
+    paths = {judge: folder / f"{judge}.json" for judge in judges}
+    accuracy = {judge: read_judge_accuracy(path) for judge, path in paths.items()}
+    return accuracy, {judge: read_comparisons(path) for judge, path in paths.items()}
 
 
 def read_comparisons(path: Path) -> dict[str, int]:

@@ -97,6 +97,11 @@ def read_rows(path: Path, kind: type[R]) -> list[R]:
     return rows
 
 
+def read_folder(folder: Path, names: Iterable[str], kind: type[R]) -> list[R]:
+    """The rows of <name>.jsonl of each name, one file after the other. Raises as `read_rows`."""
+    return [row for name in names for row in read_rows(folder / f"{name}.jsonl", kind)]
+
+
 def parse(kind: type[R], value: object, where: str) -> R:
     """Check one row. Raises BadInput as `where: field: what is wrong; what to do`."""
     try:

@@ -10,8 +10,9 @@ from typing import Any
 
 from mothertongue.annotations import AnnotatedItem, Annotation
 from mothertongue.errors import BadInput
+from mothertongue.files import new_file
 from mothertongue.records import Answer, Thread, reference_answer, row_id, unit_hash
-from mothertongue.rows import read_lines
+from mothertongue.rows import read_lines, write_rows
 
 CHOICES = {"1": 1, "2": 2, "0": 0}
 
@@ -47,6 +48,27 @@ def draw_items(threads: Iterable[Thread], answers: Iterable[Answer], count: int,
     return sorted(found, key=lambda item: unit_hash(f"{seed} {item.id}"))[:count]
 
 
+def write_sheet(out: Path, items: Sequence[AnnotatedItem]) -> None:
+    """Write <out>.html, <out>.tsv and <out>.key.jsonl, which alone has the origins of the answers.
+
+    Raises BadInput where one of them is there already.
+    """
+    page, table, key = (out.with_name(f"{out.name}.{suffix}") for suffix in ("html", "tsv", "key.jsonl"))
+    for path in (page, table, key):
+        refuse_existing(path)
+    write_rows(key, items)
+    with new_file(table) as file:
+        file.write(render_tsv(items).encode("utf-8-sig"))  # with a mark by which spreadsheets know UTF-8
+    with new_file(page) as file:
+        file.write(render_html(items).encode())
+
+
+def refuse_existing(path: Path) -> None:
+    """Raises BadInput: people's work is not written over."""
+    if path.exists():
+        raise BadInput(f"{path}: is there already; take another name, or delete it")
+
+
 def render_html(items: Sequence[AnnotatedItem]) -> str:
     """One page that works offline, with the items in it but not their origins."""
     rows = json.dumps([item.model_dump(include={"id", "prompt", "answers"}) for item in items], ensure_ascii=False)
@@ -73,6 +95,8 @@ def _as_text(cell: str) -> str:
 
 def read_choices(path: Path, items: Sequence[AnnotatedItem], annotator: str) -> list[AnnotatedItem]:
     """The items for which a table has a choice, annotated. Raises BadInput on a row that is wrong."""
+    if not (annotator := annotator.strip()):
+        raise BadInput("the annotator's name is empty; give a name or a sign")
     csv.field_size_limit(2**31 - 1)
     text = "\n".join(line for _, line in read_lines(path)) + "\n"
     reader = csv.DictReader(io.StringIO(text, newline=""), dialect="excel-tab", strict=True)

@@ -104,7 +104,6 @@ def build_card(people: People, said: Mapping[str, Verdict], own: Collection[str]
         answers=len(values),
         unscored=sum(value is None for row in judge.values() for value in row),
         pairs=len(people.majority),
-        no_majority=sum(choice is None for choice in people.majority.values()),
         undecided=sum(not choice for choice in people.majority.values()),
         raters=raters,
         people=compare_people(people, own),

@@ -39,17 +39,22 @@ class Card(Row):
     answers: int
     unscored: int  # answers without a score by the judge
     pairs: int  # of answers to one question that a person has judged
-    no_majority: int  # pairs of which people say different things equally often
-    undecided: int  # pairs of which that is so, or most people say that neither is better
+    undecided: int  # pairs of which most people say that neither is better, or there is no majority
     raters: dict[str, dict[str, Estimate]]  # the judge, and its controls
     people: dict[str, dict[str, Estimate]]  # among themselves: all together, and each two
     reliability: list[Reliability]
 
 
-def read_cards(path: Path) -> dict[str, Card]:
-    """A judge's cards by language as its calibrated stage wrote them. Empty where people have judged nothing."""
-    written = read_json_object(path, "run stage calibrated")
-    return {code: parse(Card, value, f"{path}: {code or 'all languages'}") for code, value in written.items()}
+def read_cards(folder: Path, judges: Iterable[str]) -> dict[str, dict[str, Card]]:
+    """The cards of each judge by language as stage calibrated wrote them. Empty where people have judged nothing."""
+    found = {}
+    for judge in judges:
+        path = folder / f"{judge}.json"
+        written = read_json_object(path, "run stage calibrated")
+        found[judge] = {
+            code: parse(Card, value, f"{path}: {code or 'all languages'}") for code, value in written.items()
+        }
+    return found
 
 
 def check_agreement(
