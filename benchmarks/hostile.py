@@ -19,7 +19,6 @@ import click
 from mothertongue import judging, params
 from mothertongue.judging.agreement import estimate_share
 from mothertongue.records import Answer, Message, Thread, row_id
-from mothertongue.sampling import Model
 from mothertongue.store import Store
 
 COMPARED = {"over good": ("hostile", "good"), "plain over good": ("plain", "good"), "over plain": ("hostile", "plain")}
@@ -90,7 +89,7 @@ def main(judge: str) -> None:
     rows = read_rows()
     threads, answers = build_threads(rows)
     entry = params.get_entry("scored", params.load().scored, judge)
-    model = Model(Path("models", entry.model), entry.engine, Store())
+    model = judging.open_model(entry, Path("models", entry.model), Store())
     scores = {row.answer: row.score for row in judging.judge_answers(threads, answers, judge, entry, model)}
     print(f"| {judge} | {' | '.join(COMPARED)} | unparsed |\n|---|---|---|---|--:|")
     for technique in ("all", *dict.fromkeys(row["technique"] for row in rows)):

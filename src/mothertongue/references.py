@@ -10,9 +10,11 @@ from mothertongue.params import (
     Conversations,
     FileConversations,
     FolderModel,
+    GenerativeJudge,
     GradesJudge,
     HubConversations,
     PackageConversations,
+    PairRMJudge,
     Params,
     Problem,
     Rule,
@@ -161,6 +163,12 @@ def _judges(params: Params) -> Iterator[Problem]:
             yield ("scored", name), "the name is reserved for the rules in pairs; take another"
         if entry.model not in (known := _before_pairs(params)):
             yield ("scored", name, "model"), _not_before_pairs(entry.model, known, params)
+        elif not isinstance(entry, GenerativeJudge) and entry.model not in params.models:
+            what = f"{entry.model!r} is trained here and generates; take one of {', '.join(params.models)}"
+            yield ("scored", name, "model"), what
+        if isinstance(entry, PairRMJudge) and (others := [code for code in params.languages if code != "en"]):
+            what = f"PairRM has learned from English only, and languages has {', '.join(others)}; take another kind"
+            yield ("scored", name, "kind"), what
         if isinstance(entry, GradesJudge):
             for number, criterion in enumerate(entry.criteria):
                 if criterion in entry.criteria[:number]:
@@ -262,6 +270,8 @@ def _rounds(params: Params) -> Iterator[Problem]:
     start = find_start(params)
     if rounds.judge not in params.scored:
         yield ("rounds", "judge"), _unknown(rounds.judge, params.scored)
+    elif not isinstance(params.scored[rounds.judge], GenerativeJudge):
+        yield ("rounds", "judge"), "in rounds the model judges itself; take a judge whose model generates"
     elif params.scored[rounds.judge].model != start:
         yield ("rounds", "judge"), f"in rounds the model judges itself; take a judge with model {start}"
     elif not any(

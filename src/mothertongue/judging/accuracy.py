@@ -3,14 +3,19 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from mothertongue import languages, prompts, significance
 from mothertongue.measurements import Estimate, JudgeAccuracy, SampleScore
 from mothertongue.params import Judge
 from mothertongue.records import Answer, RowCounts, Thread, reference_answer
-from mothertongue.sampling import Model
 from mothertongue.verdicts import Verdict
+
+
+class Model(Protocol):
+    """What a signature needs of a judge's model: all that its results depend on but the request."""
+
+    identity: dict[str, str]
 
 
 def count_outcomes(verdicts: Sequence[Verdict]) -> RowCounts:
@@ -21,7 +26,7 @@ def count_outcomes(verdicts: Sequence[Verdict]) -> RowCounts:
 
 
 def count_comparisons(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """How many times two answers were compared, and in how many the two orders had different outcomes, which is a tie.
+    """How many times two answers were compared, and in how many of them the two orders had different outcomes.
 
     Both 0 for a judge that compares nothing.
     """

@@ -103,7 +103,7 @@ class Model:
         self.identity = {
             "weights": digest_weights(folder),
             "chat": self.chat.digest,
-            "engine": _describe_engine(engine),
+            "engine": describe_engine(engine),
             "device": hardware.device_name(),
             "dtype": self.dtype,
         }
@@ -113,7 +113,7 @@ class Model:
         # LLM.int8() treats outliers of a whole batch, and mixtures of experts batch tokens by expert: there a row's
         # result depends on the other rows, whatever the shape.
         self._batch_dependent = engine == "transformers" and bool(
-            quantization.get("load_in_8bit") or _has_experts(self.config)
+            quantization.get("load_in_8bit") or has_experts(self.config)
         )
 
     @cached_property
@@ -170,14 +170,14 @@ class Model:
             )
 
 
-def _has_experts(config: object) -> bool:
+def has_experts(config: object) -> bool:
     """Whether a configuration has a number of experts, under any of the names that models use for it."""
     if not isinstance(config, dict):
         return False
-    return any("experts" in name and value for name, value in config.items()) or any(map(_has_experts, config.values()))
+    return any("experts" in name and value for name, value in config.items()) or any(map(has_experts, config.values()))
 
 
-def _describe_engine(name: EngineName) -> str:
+def describe_engine(name: EngineName) -> str:
     """An engine with its version and those of the packages that compute in it."""
     version = next((v for package in (name, f"{name}-cpu") if (v := _version(package))), "none")
     # torch's version names CPU or CUDA, whose results differ
