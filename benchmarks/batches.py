@@ -35,7 +35,7 @@ def loose(widths: Sequence[int], rows: Callable[[int], int]) -> Iterator[tuple[i
 def answer(kind: str, model: Path, dtype: params.Dtype) -> dict[str, object]:
     """What ten requests give in three ways, and the seconds that all held-out threads take."""
     if kind == "loose":
-        transformers._batches = loose
+        transformers.split_batches = loose
     chat = Chat(model)
     engine = transformers.Transformers(model, dtype, chat)
     held_out = [row for row in read_rows(Path("data/threads.jsonl"), Thread) if row.split != "train"]

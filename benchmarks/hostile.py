@@ -24,7 +24,6 @@ from mothertongue import judging, languages, params, significance
 from mothertongue.judging.agreement import estimate_share
 from mothertongue.measurements import SampleScore
 from mothertongue.records import Answer, Message, Thread, row_id, unit_hash
-from mothertongue.sampling import Model
 from mothertongue.store import Store
 
 COMPARED = {"over good": ("hostile", "good"), "plain over good": ("plain", "good"), "over plain": ("hostile", "plain")}
@@ -116,7 +115,7 @@ def main(judges: Sequence[str], model: Path) -> None:
     else:
         entries = build_judges(model)
     for name, entry in entries.items():
-        asked = Model(Path("models", entry.model) if judges else model, entry.engine, Store())
+        asked = judging.open_model(entry, Path("models", entry.model) if judges else model, Store())
         verdicts = judging.judge_answers(threads, answers, name, entry, asked)
         scores[name] = {verdict.answer: verdict.score for verdict in verdicts}
     scores["random"] = {answer.id: unit_hash(answer.id) for answer in answers}

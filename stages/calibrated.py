@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mothertongue import annotations, console, judging, params, sampling
+from mothertongue import annotations, console, judging, params
 from mothertongue.files import new_file
 from mothertongue.judging import accuracy, calibration, cards
 from mothertongue.rows import write_json
@@ -28,7 +28,7 @@ def main(name: str, human: Path, folder: Path, out: Path, curve: Path) -> None:
     entry = params.get_entry("scored", values.scored, name)
     found: dict[str, cards.Card] = {}
     if items:
-        model = sampling.open_model(folder, entry.engine, Store())
+        model = judging.open_model(entry, folder, Store())
         verdicts = judging.judge_answers(*calibration.build_threads(items), name, entry, model)
         own = {each for each, generator in values.generated.items() if generator.model == entry.model}
         sign = partial(accuracy.build_signature, name=name, params=entry, model=model)

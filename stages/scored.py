@@ -30,7 +30,7 @@ def main(name: str, threads: Path, generated: Path, folder: Path, out: Path, rep
     answered = {answer.thread for answer in given}
     given += [reference_answer(thread) for thread in asked if thread.id in answered and thread.reference is not None]
     entry = params.get_entry("scored", values.scored, name)
-    model = sampling.open_model(folder, entry.engine, Store())
+    model = judging.open_model(entry, folder, Store())
     verdicts = judging.judge_answers(asked, given, name, entry, model)
     counts = accuracy.count_outcomes(verdicts)
     sign = partial(accuracy.build_signature, name=name, params=entry, model=model)

@@ -89,7 +89,7 @@ def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.Mo
             for row in answers
         ]
 
-    monkeypatch.setattr(hostile, "Model", lambda *_: None)
+    monkeypatch.setattr(hostile.judging, "open_model", lambda *_: None)
     monkeypatch.setattr(hostile.judging, "judge_answers", judge)
     monkeypatch.setenv("MOTHERTONGUE_STORE", str(workplace / "store"))
     result = CliRunner().invoke(hostile.main, ["second"])

@@ -314,7 +314,8 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("    id: /models/elsewhere", "    id: /models/elsewhere\n    revison: main",
          "9: models.elsewhere.revison: unknown parameter; remove it or fix its name"),
         ("rubric: {kind: rubric", "rubric: {kind: rubrik",
-         "46: scored.rubric.kind: input should be one of 'rubric', 'additive', 'grades', 'pairwise', got 'rubrik'"),
+         ("46: scored.rubric.kind: input should be one of 'rubric', 'additive', 'grades', 'pairwise', 'pairrm',"
+          " 'reward', got 'rubrik'")),
         ("min_label_mass: 0.5", "min_label_mass: 1.5",
          "46: scored.rubric.min_label_mass: input should be less than or equal to 1, got 1.5"),
         ("format: messages", "format: message",
@@ -520,6 +521,18 @@ OTHER = "take another source"
           ("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: after,")],
          ("27: generated.plain.model: 'after' is made from the pairs that this makes; take one of base, elsewhere\n"
           "46: scored.rubric.model: 'after' is made from the pairs that this makes; take one of base, elsewhere")),
+        # judges without an engine
+        ([("rubric: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.5}",
+           "rubric: {kind: pairrm, model: elsewhere}")],
+         "46: scored.rubric.kind: PairRM has learned from English only, and languages has es; take another kind"),
+        ([("rubric: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.5}",
+           "rubric: {kind: reward, model: sft}"),
+          ("adapter:\n", f"adapter:\n{step_line('sft', 'sft')}")],
+         "46: scored.rubric.model: 'sft' is trained here and generates; take one of base, elsewhere"),
+        ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: second"),
+          ("second: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.0}",
+           "second: {kind: reward, model: base}")],
+         "76: rounds.judge: in rounds the model judges itself; take a judge whose model generates"),
         # rounds
         ([("merged:\n", f"{ROUNDS}merged:\n"), ("judge: own", "judge: mine")],
          "76: rounds.judge: no 'mine'; take one of rubric, second"),
@@ -697,7 +710,10 @@ def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     )
     expected = [
         "1: languages: input should be a valid list, got 7",
-        "47: scored.second.kind: input should be one of 'rubric', 'additive', 'grades', 'pairwise', got 'referee'",
+        (
+            "47: scored.second.kind: input should be one of 'rubric', 'additive', 'grades', 'pairwise', 'pairrm',"
+            " 'reward', got 'referee'"
+        ),
         "58: adapter.dpo.weights.alpha: missing; add it",
         "58: adapter.dpo.weights.dropout: input should be less than or equal to 1, got 2",
         "54: adapter.dpo.beta: missing; add it",

@@ -31,7 +31,7 @@ COMMANDS = {"annotate", "explain"}  # scripts that a person runs, and no stage d
 SCRIPTS = sorted(path for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 # Modules that a stage reaches by a name in params.yaml, and how dvc.yaml names them and their templates.
-KINDS = ("additive", "grades", "pairwise", "rubric")
+KINDS = ("additive", "grades", "pairrm", "pairwise", "reward", "rubric")
 BY_NAME = {stage: [PACKAGE / f"judging/{kind}.py" for kind in KINDS] for stage in ("scored", "calibrated")}
 NAMES = {f"judging/{kind}.py": "judging/${item.kind}.py" for kind in KINDS}
 NAMES |= {f"prompts/{kind}": "prompts/${item.kind}" for kind in KINDS}
@@ -331,12 +331,20 @@ def test_every_prompt_is_used_and_has_the_same_fields_in_every_language() -> Non
     used = {path / "en.txt" for path in (PACKAGE / "prompts").rglob("*") if path.is_dir() and any(path.glob("*.txt"))}
     assert {path.parent for path in used} == {path.parent for path in (PACKAGE / "prompts").rglob("*.txt")}
     named = set().union(*(templates(path) for path in MODULES))
-    assert named == {path for path in (PACKAGE / "prompts").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert named == {path for path in (PACKAGE / "prompts").iterdir() if any(path.rglob("*.txt"))}
     fields = {
         path: set(re.findall(r"\{(\w+)\}", path.read_text(encoding="utf-8"))) - {"language"}
         for path in (PACKAGE / "prompts").rglob("*.txt")
     }
     assert {path for path, found in fields.items() if found != fields[path.with_name("en.txt")]} == set()
+
+
+def test_each_kind_of_judge_has_a_module_and_a_folder_of_prompts_for_the_deps_of_its_stages() -> None:
+    judges, _ = get_args(params.Judge)
+    assert sorted(get_args(judge.model_fields["kind"].annotation)[0] for judge in get_args(judges)) == sorted(KINDS)
+    for kind in KINDS:
+        assert (PACKAGE / f"judging/{kind}.py").is_file()
+        assert list((PACKAGE / "prompts" / kind).iterdir()), "git keeps no empty folder"
 
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -369,7 +377,7 @@ def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
     }
     for section, fields in kept.items():
         entries = [getattr(each, section).values() for each in (demo, full)]
-        same = [[tuple(getattr(entry, field) for field in fields) for entry in group] for group in entries]
+        same = [[tuple(getattr(entry, field, None) for field in fields) for entry in group] for group in entries]
         assert same[0] == same[1]
     assert demo.metrics.models == full.metrics.models
     for ours, theirs in zip(demo.pairs.rules, full.pairs.rules, strict=True):

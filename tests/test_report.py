@@ -423,8 +423,7 @@ def test_the_flips_of_a_judge_that_compares(tmp_path: Path) -> None:
     path.write_text(json.dumps({"comparisons": {"compared": 40, "flips": 12}}), encoding="utf-8")
     page = report.render_judge_accuracy({"second": {}}, {"second": report.read_comparisons(path)})
     assert page.endswith(
-        "\n\n`second` compared 40 pairs of answers in both orders; in 12 (30%) it said another thing in each, which is"
-        " a tie.\n"
+        "\n\n`second` compared 40 pairs of answers in both orders; in 12 (30%) it said another thing in each.\n"
     )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Chat:
         # The tokenizer's own list has only those with a role; Llama 3's headers, for example, are not in it.
         added = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         special = sorted(added.union(self.tokenizer.all_special_tokens), key=lambda token: (-len(token), token))
-        self._control = re.compile("|".join(map(re.escape, special)))
+        self._control = match_tokens(special)
         # tokenizer_config.json also names tokens: its eos_token ends turns, whatever is in tokenizer.json.
         vocabulary = self.tokenizer.backend_tokenizer.to_str()
         parts = [
@@ -49,7 +49,7 @@ class Chat:
 
     def escape_control_tokens(self, text: str) -> str:
         """Text without control tokens of this tokenizer: `<|im_end|>` becomes `< |im_end|>`."""
-        return self._control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        return escape_tokens(self._control, text)
 
     def escape_messages(self, messages: Sequence[Message]) -> list[dict[str, str]]:
         """Messages as chat templates and TRL take them, with control tokens escaped."""
@@ -124,6 +124,16 @@ class Chat:
                 f"{self.model}: the chat template refuses turns of {roles} ({error}); set system_prompt to false"
                 " where it takes no system turn, and correct the conversations where it requires alternating turns"
             ) from error
+
+
+def match_tokens(tokens: Iterable[str]) -> re.Pattern[str]:
+    """A pattern of tokens; where one begins with another, the longer one is found."""
+    return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))))
+
+
+def escape_tokens(control: re.Pattern[str], text: str) -> str:
+    """Text without the tokens of a pattern, which get a space after their first character."""
+    return control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 def _tokenizer(model: Path) -> Any:

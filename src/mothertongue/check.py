@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from mothertongue import console, params
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file
-from mothertongue.params import Params, Problem
+from mothertongue.params import GenerativeJudge, Params, Problem
 
 OUTPUTS = ("data", "models", "metrics")  # the folders of outputs
 
@@ -30,7 +30,11 @@ def find_missing_engines(values: Params) -> Iterator[Problem]:
 
     entries = [
         *((("generated", name), entry.engine) for name, entry in values.generated.items()),
-        *((("scored", name), judge.engine) for name, judge in values.scored.items()),
+        *(
+            (("scored", name), judge.engine)
+            for name, judge in values.scored.items()
+            if isinstance(judge, GenerativeJudge)
+        ),
         *((("metrics", "models", name), column.engine) for name, column in values.metrics.models.items()),
     ]
     for where, engine in entries:

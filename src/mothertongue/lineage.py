@@ -171,7 +171,7 @@ def _explain_verdict(verdict: Verdict, answer: Answer, thread: Thread, project: 
     compared = f", {verdict.compared} comparisons, {verdict.flips} flips" if verdict.compared else ""
     yield f"  verdict {verdict.id} of judge {verdict.judge} (model {params.model}): {score}{mass}{compared}"
     others = [row for row in project.answers.values() if row.thread == thread.id and row.id != answer.id]
-    if params.kind == "pairwise":  # with those that it was compared with
+    if params.kind in ("pairwise", "pairrm"):  # with those that it was compared with
         judged = {row.answer for row in project.verdicts if row.judge == verdict.judge}
         others = sorted((row for row in others if row.id in judged), key=lambda row: row.id)
     for text in judging.render_requests(thread, answer, others, params):

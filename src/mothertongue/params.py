@@ -308,7 +308,22 @@ class PairwiseJudge(Section):
     min_label_mass: Share  # probability that 1, 2 and 0 must have together, else both answers are unparsed
 
 
-Judge = Annotated[RubricJudge | AdditiveJudge | GradesJudge | PairwiseJudge, Field(discriminator="kind")]
+class PairRMJudge(Section):
+    """PairRM (Jiang et al. 2023): an encoder that compares each two answers to an English question in both orders."""
+
+    kind: Literal["pairrm"]
+    model: Name  # of section `models`, of the form of llm-blender/PairRM-hf
+
+
+class RewardJudge(Section):
+    """A sequence-classification model with one label: the score is its logit on the conversation with the answer."""
+
+    kind: Literal["reward"]
+    model: Name  # of section `models`
+
+
+GenerativeJudge = RubricJudge | AdditiveJudge | GradesJudge | PairwiseJudge  # models that generate, by an engine
+Judge = Annotated[GenerativeJudge | PairRMJudge | RewardJudge, Field(discriminator="kind")]
 
 
 class Calibrated(Section):

@@ -13,11 +13,12 @@ from mothertongue.params import (
     Conversations,
     FileConversations,
     FolderModel,
+    GenerativeJudge,
     Generator,
     GradesJudge,
     HubConversations,
-    Judge,
     PackageConversations,
+    PairRMJudge,
     Params,
     Preference,
     Problem,
@@ -210,13 +211,22 @@ def _judges(params: Params) -> Iterator[Problem]:
             yield ("scored", name), "the name is reserved for the rules in pairs; take another"
         if entry.model not in (known := _before_pairs(params)):
             yield ("scored", name, "model"), _not_before_pairs(entry.model, known, params)
+        elif not isinstance(entry, GenerativeJudge) and entry.model not in params.models:
+            what = f"{entry.model!r} is trained here and generates; take one of {', '.join(params.models)}"
+            yield ("scored", name, "model"), what
+        if isinstance(entry, PairRMJudge) and (others := [code for code in params.languages if code != "en"]):
+            what = f"PairRM has learned from English only, and languages has {', '.join(others)}; take another kind"
+            yield ("scored", name, "kind"), what
         if isinstance(entry, GradesJudge) and entry.votes > len(entry.criteria):
             what = f"{len(entry.criteria)} criteria have so many different orders at most; lower it"
             yield ("scored", name, "votes"), what
-        yield from _engine(params, "scored", name, entry)
+        if isinstance(entry, GenerativeJudge):
+            yield from _engine(params, "scored", name, entry)
+        elif isinstance(params.models.get(entry.model), ServerModel):
+            yield ("scored", name, "model"), _remote(entry.model, "judge with")
 
 
-def _engine(params: Params, section: str, name: str, entry: Generator | Judge) -> Iterator[Problem]:
+def _engine(params: Params, section: str, name: str, entry: Generator | GenerativeJudge) -> Iterator[Problem]:
     """Engine `server` and models behind a server go together."""
     remote = isinstance(params.models.get(entry.model), ServerModel)
     if remote and entry.engine != "server":
@@ -342,6 +352,8 @@ def _rounds(params: Params) -> Iterator[Problem]:
     start = find_start(params)
     if rounds.judge not in params.scored:
         yield ("rounds", "judge"), _unknown(rounds.judge, params.scored)
+    elif not isinstance(params.scored[rounds.judge], GenerativeJudge):
+        yield ("rounds", "judge"), "in rounds the model judges itself; take a judge whose model generates"
     elif params.scored[rounds.judge].model != start:
         yield ("rounds", "judge"), f"in rounds the model judges itself; take a judge with model {start}"
     elif not any(

@@ -242,7 +242,7 @@ def render_judge_accuracy(
                 lines.append(f"{head}{' | '.join(cells)} | {row.unscored} |")
     lines += [
         f"\n`{judge}` compared {row['compared']} pairs of answers in both orders; in {row['flips']}"
-        f" ({row['flips'] / row['compared']:.0%}) it said another thing in each, which is a tie."
+        f" ({row['flips'] / row['compared']:.0%}) it said another thing in each."
         for judge, row in sorted(compared.items())
         if row["compared"]
     ]

@@ -38,7 +38,7 @@ from mothertongue.errors import BadInput
 from mothertongue.files import new_file
 from mothertongue.judging import accuracy
 from mothertongue.new_prompts import NewPrompt
-from mothertongue.params import Model, Params, ServerModel, VersionModel
+from mothertongue.params import GenerativeJudge, Model, Params, ServerModel, VersionModel
 from mothertongue.records import Answer, RowCounts, Thread, reference_answer
 from mothertongue.references import find_start
 from mothertongue.rows import read_rows, write_json, write_rows
@@ -172,9 +172,16 @@ def _fetch(model: Model, folder: Path) -> None:
         models.fetch(model, folder)
 
 
+def _find_judge(values: Params) -> GenerativeJudge:
+    assert values.rounds
+    judge = values.scored[values.rounds.judge]
+    assert isinstance(judge, GenerativeJudge)  # which references.py checks
+    return judge
+
+
 def _write_prompts(folder: Path, values: Params, asked: Sequence[Thread], label: str) -> list[tuple[NewPrompt, str]]:
     assert values.rounds
-    engine = values.scored[values.rounds.judge].engine
+    engine = _find_judge(values).engine
     assert engine != "server"  # a round trains the judge's model
     with console.redirected(console.LOGS / "rounds.log"):
         model = sampling.Model(folder, engine, Store())
@@ -186,7 +193,7 @@ def _judge(
 ) -> tuple[list[Answer], list[list[Verdict]], str]:
     """A model's own answers if asked for, its verdicts on each list of answers and on these, and its signature."""
     assert values.rounds
-    judge = values.scored[values.rounds.judge]
+    judge = _find_judge(values)
     name, generator = next((n, g) for n, g in sorted(values.generated.items()) if g.model == judge.model)
     assert judge.engine != "server"  # a round trains the judge's model
     assert generator.engine != "server"

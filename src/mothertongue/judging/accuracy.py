@@ -3,15 +3,25 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from mothertongue import languages, prompts, significance
 from mothertongue.measurements import Estimate, JudgeAccuracy, SampleScore
 from mothertongue.params import Judge
 from mothertongue.records import Answer, RowCounts, Thread, reference_answer
-from mothertongue.sampling import Model
-from mothertongue.sampling.server import Server
 from mothertongue.verdicts import Verdict
+
+
+class Model(Protocol):
+    """What a signature needs of a judge's model: all that its results depend on but the request."""
+
+    identity: dict[str, str]
+
+
+class Identified(Protocol):
+    """A judge's model, by what makes its results what they are."""
+
+    identity: dict[str, str]
 
 
 def count_outcomes(verdicts: Sequence[Verdict]) -> RowCounts:
@@ -22,7 +32,7 @@ def count_outcomes(verdicts: Sequence[Verdict]) -> RowCounts:
 
 
 def count_comparisons(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """How many times two answers were compared, and in how many the two orders had different outcomes, which is a tie.
+    """How many times two answers were compared, and in how many of them the two orders had different outcomes.
 
     Both 0 for a judge that compares nothing.
     """
@@ -118,7 +128,7 @@ def _estimate(items: Sequence[SampleScore], signature: str) -> dict[str, Estimat
     return found
 
 
-def build_signature(codes: Sequence[str], name: str, params: Judge, model: Model | Server) -> str:
+def build_signature(codes: Sequence[str], name: str, params: Judge, model: Identified) -> str:
     """What must be equal before the accuracies of two runs of a judge may be compared."""
     parts = {
         "judge": name,

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mothertongue import prompts
-from mothertongue.judging.scores import fence, format_question
+from mothertongue.judging.scores import are_alike, fence, format_question
 from mothertongue.params import PairwiseJudge
 from mothertongue.records import Answer, Message, Thread, row_id
 from mothertongue.sampling import Model, NextTokenLogprobs, Prompt
@@ -91,11 +91,6 @@ def reduce_comparisons(
         )
         for answer in answers
     ]
-
-
-def are_alike(one: Answer, other: Answer) -> bool:
-    """Whether two answers have the same words, so that nothing is to be compared."""
-    return one.text.split() == other.text.split()
 
 
 def render_request(thread: Thread, first: Answer, second: Answer) -> str:

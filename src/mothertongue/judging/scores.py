@@ -1,4 +1,4 @@
-"""What judges that answer with a number share: the question, a score from log-probabilities, and its verdict."""
+"""What judges share: the question, a score from log-probabilities and its verdict, and answers that are alike."""
 
 import itertools
 import math
@@ -13,6 +13,11 @@ def format_question(thread: Thread) -> str:
     if len(thread.prompt) == 1:
         return thread.prompt[0].content
     return "\n".join(f"{message.role}: {message.content}" for message in thread.prompt)
+
+
+def are_alike(one: Answer, other: Answer) -> bool:
+    """Whether two answers have the same words, so that nothing is to be compared."""
+    return one.text.split() == other.text.split()
 
 
 def fence(texts: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
 from mothertongue.origin import digest_weights, read_origin
 from mothertongue.params import Engine as EngineName
-from mothertongue.params import LocalEngine
+from mothertongue.params import LocalEngine, Price
 from mothertongue.records import Message
 from mothertongue.store import Store
 
@@ -121,7 +121,14 @@ def open_model(folder: Path, engine: EngineName, store: Store) -> "Model | Serve
     return Model(folder, engine, store)
 
 
-def summarize_usage(model: "Model | Server") -> dict[str, float]:
+class Used(Protocol):
+    """What was asked of a model so far, and the price of a server's."""
+
+    usage: Usage
+    price: Price | None
+
+
+def summarize_usage(model: "Used") -> dict[str, float]:
     """Requests and tokens of a stage as JSON, and what they cost where a price is known.
 
     It is the same whether they were computed now or found in the sample store.
@@ -149,13 +156,14 @@ class Model:
             raise BadInput(f"params.yaml: engine {engine} is not installed; install it, or take another engine")
         self.folder, self.engine, self.store = folder, engine, store
         self.config = _config(folder)
-        self.usage, self.price = Usage(), None
+        self.usage = Usage()
+        self.price: Price | None = None
         self.dtype = read_origin(folder).dtype
         self.chat = Chat(folder)
         self.identity = {
             "weights": digest_weights(folder),
             "chat": self.chat.digest,
-            "engine": _describe_engine(engine),
+            "engine": describe_engine(engine),
             "device": hardware.device_name(),
             "dtype": self.dtype,
         }
@@ -165,7 +173,7 @@ class Model:
         # LLM.int8() treats outliers of a whole batch, and mixtures of experts batch tokens by expert: there a row's
         # result depends on the other rows, whatever the shape.
         self._batch_dependent = engine == "transformers" and bool(
-            quantization.get("load_in_8bit") or _has_experts(self.config)
+            quantization.get("load_in_8bit") or has_experts(self.config)
         )
 
     @cached_property
@@ -244,14 +252,14 @@ class Model:
             )
 
 
-def _has_experts(config: object) -> bool:
+def has_experts(config: object) -> bool:
     """Whether a configuration has a number of experts, under any of the names that models use for it."""
     if not isinstance(config, dict):
         return False
-    return any("experts" in name and value for name, value in config.items()) or any(map(_has_experts, config.values()))
+    return any("experts" in name and value for name, value in config.items()) or any(map(has_experts, config.values()))
 
 
-def _describe_engine(name: EngineName) -> str:
+def describe_engine(name: EngineName) -> str:
     """An engine with its version and those of the packages that compute in it."""
     version = next((v for package in (name, f"{name}-cpu") if (v := _version(package))), "none")
     # torch's version names CPU or CUDA, whose results differ

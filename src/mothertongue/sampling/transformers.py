@@ -52,8 +52,8 @@ class Transformers:
         """See sampling.Engine."""
         found: dict[int, Completion] = {}
         lengths = [len(request.prompt) for request in requests]
-        widths = [_width(length, self._context, parts=1) for length in lengths]
-        for width, places in _batches(widths, lambda _: ROWS[self._device]):
+        widths = [pad_width(length, self._context, parts=1) for length in lengths]
+        for width, places in split_batches(widths, lambda _: ROWS[self._device]):
             found |= zip(places, self._generate([requests[place] for place in places], width), strict=True)
         return [found[place] for place in range(len(requests))]
 
@@ -103,8 +103,8 @@ class Transformers:
         import torch
 
         found: dict[int, list[list[float]]] = {}
-        widths = [_width(len(row), self._context, parts=8) for row in rows]
-        for width, places in _batches(widths, lambda width: TOKENS[self._device] // width):
+        widths = [pad_width(len(row), self._context, parts=8) for row in rows]
+        for width, places in split_batches(widths, lambda width: TOKENS[self._device] // width):
             ids, mask = self._padded([rows[place] for place in places], width, left=False)
             with torch.inference_mode():
                 logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -128,13 +128,13 @@ class Transformers:
         return ids.to(self._model.device), mask.to(self._model.device)
 
 
-def _width(length: int, context: int, parts: int) -> int:
+def pad_width(length: int, context: int, parts: int) -> int:
     """The next larger multiple of the `parts`-th part of a power of two, or `context` where that is shorter."""
     step = max(NARROWEST, (1 << length.bit_length()) // parts)
     return max(length, min((length // step + 1) * step, context))
 
 
-def _batches(widths: Sequence[int], rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:
+def split_batches(widths: Sequence[int], rows: Callable[[int], int]) -> Iterator[tuple[int, list[int]]]:
     """(width, places of it): each batch has `rows(width)` rows, at least one, and repeats its last to have them."""
     alike: dict[int, list[int]] = {}
     for place, width in enumerate(widths):
