@@ -6,7 +6,7 @@ import click
 
 from mothertongue import comparison, console, diagnostics, history, params, report
 from mothertongue.files import new_file
-from mothertongue.judging import cards
+from mothertongue.judging import cards, win_table
 from mothertongue.records import Thread
 from mothertongue.rows import read_rows, write_json
 
@@ -16,6 +16,7 @@ from mothertongue.rows import read_rows, write_json
 @click.argument("measured", type=click.Path(path_type=Path))
 @click.argument("scored", type=click.Path(path_type=Path))
 @click.argument("calibrated", type=click.Path(path_type=Path))
+@click.argument("win_rate", type=click.Path(path_type=Path))
 @click.argument("pairs", type=click.Path(path_type=Path))
 @click.argument("seeds", type=click.Path(path_type=Path))
 @click.argument("experiments", type=click.Path(path_type=Path))
@@ -26,6 +27,7 @@ def main(
     measured: Path,
     scored: Path,
     calibrated: Path,
+    win_rate: Path,
     pairs: Path,
     seeds: Path,
     experiments: Path,
@@ -35,12 +37,14 @@ def main(
     """Compare the columns in the folder MEASURED with the baselines, over the same items.
 
     THREADS contains the held-out questions and the experts' answers, the folders SCORED and CALIBRATED an <judge>.json
-    each; PAIRS is what the pairs are like, SEEDS and EXPERIMENTS are earlier runs. SUMMARY gets the headline numbers
-    for `dvc exp show`, TABLE the report in Markdown.
+    each, the folder WIN_RATE an <entry>.json; PAIRS is what the pairs are like, SEEDS and EXPERIMENTS are earlier runs.
+    SUMMARY gets the headline numbers for `dvc exp show`, TABLE the report in Markdown.
     """
     values, asked = params.load(), read_rows(threads, Thread)
     found, answers = comparison.compare(measured, asked, values.metrics, values.languages, values.seed)
-    write_json(summary, report.summarize(found))
+    rates = {name: win_table.read_rates(win_rate / f"{name}.json") for name in values.win_rate}
+    won = win_table.summarize_rates(rates, values.win_rate, values.metrics.headline)
+    write_json(summary, report.summarize(found) | won)
     judges = {name: report.read_judge_accuracy(scored / f"{name}.json") for name in values.scored}
     compared = {name: report.read_comparisons(scored / f"{name}.json") for name in values.scored}
     now = {name: {figure: each.value for figure, each in rows.items()} for name, rows in found[0].values.items()}
@@ -56,6 +60,7 @@ def main(
         tables = (
             report.render_judge_accuracy(judges, compared),
             cards.render_cards(people),
+            win_table.render_rates(rates, values.win_rate, values.metrics, values.scored),
             diagnostics.render_pairs(made),
         )
         file.write("\n".join((page, *tables)).encode())

@@ -743,8 +743,8 @@ def test_a_training_hides_all_gpus_but_the_first_before_it_looks_for_one(monkeyp
 
 
 REPORT = (
-    "data/threads.jsonl", "measured", "scored", "metrics/calibrated", "pairs.json", "seeds.json", "experiments.json",
-    "out.json", "out.md",
+    "data/threads.jsonl", "measured", "scored", "metrics/calibrated", "win_rate", "pairs.json", "seeds.json",
+    "experiments.json", "out.json", "out.md",
 )  # fmt: skip
 
 

@@ -28,7 +28,19 @@ FOLDER = "adapter"  # models/adapter is the folder of all adapters
 
 def find_problems(params: Params) -> list[Problem]:
     """Every broken reference and every name with two meanings; empty where there is none."""
-    checks = (_languages, _sources, _texts, _models, _steps, _generators, _judges, _rules, _columns, _rounds)
+    checks = (
+        _languages,
+        _sources,
+        _texts,
+        _models,
+        _steps,
+        _generators,
+        _judges,
+        _rules,
+        _columns,
+        _win_rates,
+        _rounds,
+    )
     return [problem for check in checks for problem in check(params)]
 
 
@@ -247,6 +259,20 @@ def _columns(params: Params) -> Iterator[Problem]:
         yield ("metrics", "headline"), "is a baseline; take a column that is compared with them"
     elif columns[metrics.headline].model == metrics.reference_model and not columns[metrics.headline].system_prompt:
         yield ("metrics", "reference_model"), "is the headline's model, whose rewards would all be 0; take its start"
+
+
+def _win_rates(params: Params) -> Iterator[Problem]:
+    entries = params.win_rate
+    for place, (name, entry) in enumerate(entries.items()):
+        where = ("win_rate", name)
+        if entry.opponent not in params.metrics.models:
+            yield (*where, "opponent"), _unknown(entry.opponent, params.metrics.models)
+        if entry.model not in params.models:
+            yield (*where, "model"), _unknown(entry.model, params.models)
+        if "language" not in params.metrics.suites:
+            yield where, "its answers are those of suite language; add that to metrics.suites, or delete the entry"
+        if entry in list(entries.values())[:place]:
+            yield where, "duplicate of an earlier entry; delete one"
 
 
 def _rounds(params: Params) -> Iterator[Problem]:
