@@ -4,7 +4,8 @@ from pathlib import Path
 
 from mothertongue.params import AdditiveJudge, GradesJudge, Judge, PairwiseJudge, RubricJudge
 
-CRITERIA = ["correctness", "relevance", "clarity", "completeness", "conciseness", "engagement"]  # of recipe epfl
+# Of recipe epfl.
+CRITERIA = dict.fromkeys(("correctness", "relevance", "clarity", "completeness", "conciseness", "engagement"), 1.0)
 
 
 def build_judges(folder: Path) -> dict[str, Judge]:

@@ -111,7 +111,10 @@ metrics:
   reference_model: base
   answer_tokens: 64
   translation_tokens: 48
+
+win_rate: {}
 """
+WIN_RATE = "win_rate:\n  base: {opponent: base, model: base, engine: transformers, min_label_mass: 0.5}\n"
 
 
 ANSWERS = {"prompts": 2, "tokens": 8, "min_right_language": 0.6, "max_repetition": 0.4, "min_length": 0.4}

@@ -104,7 +104,7 @@ def bilingual(chain: toy.Chain) -> tuple[toy.Workspace, toy.Running]:
         values["languages"] = ["es", "it"]
         values["filtered"]["min_language"] = 0.0
         values["threads"] |= {"validation": 0.2, "test": 0.2}
-        for entry in (*values["generated"].values(), *values["scored"].values()):
+        for entry in (*values["generated"].values(), *values["scored"].values(), *values["win_rate"].values()):
             entry["engine"] = "transformers"
         for level in values["quantized"]:
             del values["metrics"]["models"][level]
@@ -247,6 +247,14 @@ def test_two_languages_have_figures_each_and_together(bilingual: tuple[toy.Works
     judged = json.loads((copy.root / "metrics/scored/rubric.json").read_text(encoding="utf-8"))
     assert set(judged["languages"]) == {"es", "it"}
     assert judged["accuracy"]["plain"]["samples"] == sum(of["plain"]["samples"] for of in judged["languages"].values())
+    rates = json.loads((copy.root / "metrics/win_rate/base.json").read_text(encoding="utf-8"))
+    assert set(rates) == {"", "es", "it"}
+    for code, of in rates.items():
+        held_out = [row for row in threads if code in ("", row.language)]
+        for row in (*of["columns"].values(), *of["controls"].values()):
+            assert row["wins"] + row["losses"] + row["ties"] + row["unparsed"] == len(held_out) > 0
+        assert of["columns"]["base"]["alike"] == len(held_out)
+    assert all(f"| `dpo`, other questions{code} | " in report for code in ("", " (es)", " (it)"))
 
 
 # Training steps of every method, with a generator between them
@@ -337,10 +345,13 @@ def clean(chain: toy.Chain) -> Iterator[toy.Workspace]:
     [
         ("trl", {"adapter"}),
         ("peft", {"adapter", "merged"}),
-        ("bitsandbytes", {"generated", "scored", "calibrated", "adapter", "quantized", "metrics"}),
+        ("bitsandbytes", {"generated", "scored", "calibrated", "adapter", "quantized", "metrics", "win_rate"}),
         ("lm-eval", {"metrics"}),
-        ("vllm", {"generated", "scored", "calibrated", "adapter", "metrics"}),
-        ("torch", {"models", "generated", "scored", "calibrated", "adapter", "merged", "quantized", "metrics"}),
+        ("vllm", {"generated", "scored", "calibrated", "adapter", "metrics", "win_rate"}),
+        (
+            "torch",
+            {"models", "generated", "scored", "calibrated", "adapter", "merged", "quantized", "metrics", "win_rate"},
+        ),
         ("moto", set()),
     ],
 )
@@ -361,7 +372,8 @@ def test_another_eos_token_makes_all_that_reads_the_model_stale(clean: toy.Works
     path.unlink()  # it may be a link into DVC's cache
     path.write_text(found.replace('"eos_token": "<|im_end|>"', '"eos_token": "<|im_start|>"'), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != found
-    assert _words(_stale(clean)) == {"models", "generated", "scored", "calibrated", "adapter", "merged", "metrics"}
+    readers = {"generated", "scored", "calibrated", "adapter", "merged", "metrics", "win_rate"}
+    assert _words(_stale(clean)) == {"models", *readers}
 
 
 def test_parameters_reading_and_printing_make_nothing_stale(clean: toy.Workspace) -> None:
@@ -377,7 +389,9 @@ def test_parameters_reading_and_printing_make_nothing_stale(clean: toy.Workspace
         ("merging.py", {"merged@sft", "merged@dpo"}),
         ("quantization.py", {"quantized@nf4"}),
         ("judging/rubric.py", {"scored@rubric", "calibrated@rubric"}),
-        ("judging/scores.py", {"scored@rubric", "calibrated@rubric"}),
+        ("judging/scores.py", {"scored@rubric", "calibrated@rubric", "win_rate@base"}),
+        ("judging/pairwise.py", {"win_rate@base"}),
+        ("prompts/pairwise/request/es.txt", {"win_rate@base"}),
         ("judging/calibration.py", {"calibrated@rubric"}),
         ("judging/grades.py", set()),
         ("prompts/rubric/request/es.txt", {"scored@rubric", "calibrated@rubric"}),
@@ -395,13 +409,13 @@ def test_another_level_makes_its_own_stages_stale(clean: toy.Workspace) -> None:
         values["metrics"]["models"]["small"] = {"model": "small", "engine": "transformers", "system_prompt": False}
 
     _edit_params(clean, change)
-    assert _stale(clean) == {"quantized@small", "metrics@small", "report"}
+    assert _stale(clean) == {"quantized@small", "metrics@small", "win_rate@base", "report"}
 
 
 def test_one_suite_less_makes_no_model_stale(clean: toy.Workspace) -> None:
     _edit_params(clean, lambda values: values["metrics"]["suites"].remove("translation"))
     columns = params.load(clean.root / "params.yaml").metrics.models
-    assert _stale(clean) == {*(f"metrics@{name}" for name in columns), "report"}
+    assert _stale(clean) == {*(f"metrics@{name}" for name in columns), "win_rate@base", "report"}
 
 
 def test_a_new_suite_makes_no_model_stale(clean: toy.Workspace) -> None:
@@ -628,6 +642,7 @@ def test_an_experiment_runs_what_follows_and_nothing_before(experiment: toy.Runn
         "merged@dpo",
         *(f"quantized@{level}" for level in levels),
         *(f"metrics@{name}" for name in ("dpo", *levels)),
+        "win_rate@base",
         "report",
     ]
 
@@ -647,7 +662,7 @@ def test_experiments_compare(chain: toy.Chain, experiment: toy.Running) -> None:
         for name, value in summary.items()
         for part in (value if isinstance(value, dict) else ("",))
     ]
-    assert 10 <= len(figures) <= 15
+    assert 10 <= len(figures) <= 17
     assert [now[name] for name in figures] == [found[name] for name in figures]
     moved = {name for name in figures if now[name] != before[name]}
     assert moved

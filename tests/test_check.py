@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from conftest import PARAMS, WIN_RATE
 from project import ROOT
 from ruamel.yaml import YAML
 
@@ -69,7 +70,8 @@ def test_folders_that_stages_read_whole() -> None:
     assert check.list_folder_deps(PIPELINE, OUTPUTS) == FOLDERS
     pipeline, values = (YAML(typ="safe", pure=True).load(ROOT / name) for name in ("dvc.yaml", "params.yaml"))
     found = check.list_folder_deps(pipeline, check.list_outputs(pipeline, values))
-    assert found == ["data/generated", "data/scored", "metrics/calibrated", "metrics/measured", "metrics/scored"]
+    names = ("calibrated", "measured", "scored", "win_rate")
+    assert found == ["data/generated", "data/scored", *(f"metrics/{name}" for name in names)]
 
 
 def test_outputs_are_those_that_dvc_finds() -> None:
@@ -90,6 +92,7 @@ def test_outputs_are_those_that_dvc_finds() -> None:
         ("data/generated/.plain.jsonl.partial", True),
         ("data/suites/.benchmark.jsonl.swp", True),
         ("data/sources/README.md", True),
+        ("metrics/win_rate/README.md", True),
         ("data/sources/mine.jsonl", False),
         ("src/mothertongue/sampling/vllm.py", False),
     ],
@@ -217,6 +220,13 @@ def test_a_group_that_cannot_be_followed_is_refused() -> None:
         assert caught.value.message == expected
 
 
+def test_what_a_folder_is_for_is_no_output(workspace: Path) -> None:
+    """A folder of outputs that has to be there without any has a README."""
+    (workspace / "data/generated/README.md").write_text("What is here.")
+    check.remove_leftovers(workspace, OUTPUTS, FOLDERS)
+    assert (workspace / "data/generated/README.md").exists()
+
+
 @pytest.mark.parametrize("name", ["mine.jsonl", ".DS_Store"])
 def test_a_file_that_nobody_knows_is_refused_and_kept(workspace: Path, name: str) -> None:
     (workspace / "data/generated" / name).write_text("mine")
@@ -242,15 +252,19 @@ def test_a_workspace_without_a_lock_has_no_leftovers(tmp_path: Path, capsys: pyt
 
 
 def test_an_engine_that_is_not_installed_is_refused_with_its_line(
-    workplace: Path, values: params.Params, monkeypatch: pytest.MonkeyPatch
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (workplace / "params.yaml").write_text(PARAMS.replace("win_rate: {}\n", WIN_RATE), encoding="utf-8")
+    values = params.load()
     assert list(check.find_missing_engines(values)) == []
     monkeypatch.setattr("mothertongue.sampling.is_installed", lambda engine: engine != "transformers")
     done = CliRunner().invoke(check.main)
     assert done.exit_code == 1
     lines = (workplace / "params.yaml").read_text(encoding="utf-8").splitlines()
     lines_of_errors = done.stderr.removeprefix("Error: ").splitlines()
-    assert len(lines_of_errors) == len(values.generated) + len(values.scored) + len(values.metrics.models)
+    assert len(lines_of_errors) == sum(
+        map(len, (values.generated, values.scored, values.metrics.models, values.win_rate))
+    )
     for line in lines_of_errors:
         place, _, what = line.partition(": ")
         assert "engine: transformers" in lines[int(place.removeprefix("params.yaml:")) - 1]

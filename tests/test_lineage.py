@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import PARAMS
+from conftest import PARAMS, WIN_RATE
 
+from mothertongue.judging.win_table import Match
 from mothertongue.measurements import SampleScore
 from mothertongue.records import Answer, Pair, Thread, reference_answer
 from mothertongue.rows import read_rows, write_json, write_rows
@@ -145,6 +146,27 @@ def test_a_held_out_thread_shows_the_figures_that_it_entered(project: dict[str, 
     assert one(lines, "  answered by plain: ") == f"  answered by plain: p-{row.id}: «No lo sé.»"
     learned = next(row for row in project.values() if row.split == "train")
     assert not [line for line in explained(learned.id) if "measured" in line]
+
+
+def test_a_held_out_thread_shows_the_win_rates_that_its_answers_entered(project: dict[str, Thread]) -> None:
+    text = Path("params.yaml").read_text(encoding="utf-8").replace("win_rate: {}\n", WIN_RATE)
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    row = next(row for row in project.values() if row.split != "train")
+    common: dict[str, Any] = {
+        "language": "es", "group": row.group, "answered": row.id, "flip": False, "alike": False, "words": 3,
+        "label_mass": 0.9,
+    }  # fmt: skip
+    matches = [
+        Match(id=row.id, column="dpo", outcome="win", **common),
+        Match(id=row.id, column="int8", outcome="tie", **(common | {"flip": True})),
+        Match(id="another", column="dpo", outcome="loss", **common),
+        Match(id=row.id, column="nf4", outcome="win", **(common | {"answered": "another"})),
+    ]
+    write_rows(Path("metrics/win_rate/base.items.jsonl"), matches)
+    assert [line for line in explained(row.id) if line.startswith("  win rate")] == [
+        "  win rate base, against base: dpo win, int8 tie (a flip)",
+        "  win rate base, against base, as its control under another question: dpo loss (question of another)",
+    ]
 
 
 def test_what_a_judge_was_not_asked_is_not_shown(project: dict[str, Thread]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PARAMS, step_line
+from conftest import PARAMS, WIN_RATE, step_line
 from project import PACKAGE, ROOT
 from ruamel.yaml import YAML
 
@@ -137,6 +137,7 @@ def test_which_replies_are_followed(tmp_path: Path, text: str, replies: str) -> 
     assert source.replies == replies
 
 
+WIN_ENTRY = WIN_RATE.splitlines()[1]
 TEXTS = "{source: file, id: texts.jsonl}"
 SCORES = "ratings: {prompt: q, answer: a, scores: {good: 1}}"
 BY_PEOPLE = ("chosen: reference, rejected: plain, judge: second", "chosen: best, rejected: worst, judge: people")
@@ -173,6 +174,8 @@ METHODS = "".join(
          ("quantized:\n", "quantized: {}\n"),
          ("    nf4: {model: nf4, engine: transformers, system_prompt: false}\n", ""),
          ("    int8: {model: int8, engine: transformers, system_prompt: false}\n", "")],
+        # win rates against two columns
+        [("win_rate: {}\n", WIN_RATE + WIN_ENTRY.replace("base: {opponent: base", "dpo: {opponent: dpo"))],
         # figures do not depend on a column's name
         [("    dpo: {model: dpo,", "    tuned: {model: dpo,"),
          ("headline: dpo", "headline: tuned")],
@@ -200,9 +203,9 @@ METHODS = "".join(
         [("format: messages}", "format: oasst_messages, replies: ranked}"), BY_PEOPLE],
         [("judge: second", "judge: chrf")],
     ],
-    ids=["splits", "folders", "names that look alike", "own languages", "two steps", "no level", "column names",
-         "all methods", "before pairs", "robust", "columns and criteria", "server", "ratings", "preferences",
-         "ranks", "chrf"],
+    ids=["splits", "folders", "names that look alike", "own languages", "two steps", "no level", "win rates",
+         "column names", "all methods", "before pairs", "robust", "columns and criteria", "server", "ratings",
+         "preferences", "ranks", "chrf"],
 )  # fmt: skip
 def test_parameters_without_a_mistake(tmp_path: Path, changes: list[tuple[str, str]]) -> None:
     params.load(changed(tmp_path, *changes))
@@ -256,6 +259,11 @@ AGAIN = "{name: again, chosen: reference, rejected: plain, judge: second, min_ma
         ("method: dpo", "method: ppo",
          ("56: adapter.dpo.method: input should be one of 'cpt', 'sft', 'dpo', 'kto', 'orpo', 'simpo', got 'ppo'")),
         ("data: pairs", "data: pears", "57: adapter.dpo.data: input should be 'pairs', got 'pears'"),
+        ("win_rate: {}", "win_rate:", "100: win_rate: is empty; add an entry, or write {}"),
+        ("win_rate: {}\n", WIN_RATE.replace("}", ", runs: 5}"),
+         "101: win_rate.base.runs: unknown parameter; remove it or fix its name"),
+        ("win_rate: {}\n", WIN_RATE.replace("mass: 0.5", "mass: 5"),
+         "101: win_rate.base.min_label_mass: input should be less than or equal to 1, got 5"),
         ("format: int8", "format: int9", "83: quantized.int8.format: input should be 'nf4' or 'int8', got 'int9'"),
         (PLAIN, PLAIN.replace("transformers", "vlm"),
          "28: generated.plain.engine: input should be 'vllm', 'transformers' or 'server', got 'vlm'"),
@@ -492,6 +500,16 @@ OTHER = "take another source"
          "83: quantized.int8.model: no 'nf4'; take one of base, elsewhere, dpo"),
         ([("    int8: {model: int8, engine: transformers, system_prompt: false}\n", "")],
          "83: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level"),
+        # win rates
+        ([("win_rate: {}\n", WIN_RATE.replace("opponent: base", "opponent: bass"))],
+         "101: win_rate.base.opponent: no 'bass'; take one of base, prompted, dpo, nf4, int8"),
+        ([("win_rate: {}\n", WIN_RATE.replace("model: base", "model: dpo"))],
+         "101: win_rate.base.model: no 'dpo'; take one of base, elsewhere"),
+        ([("win_rate: {}\n", WIN_RATE), ("preference, language, perplexity", "preference, perplexity")],
+         ("101: win_rate.base: its answers are those of suite language; add that to metrics.suites, or delete the"
+          " entry")),
+        ([("win_rate: {}\n", WIN_RATE + WIN_ENTRY.replace("  base:", "  again:"))],
+         "102: win_rate.again: duplicate of an earlier entry; delete one"),
         # generators and judges
         ([(PLAIN, PLAIN.replace("base", "bass"))], "27: generated.plain.model: no 'bass'; take one of base, elsewhere"),
         ([(PLAIN, PLAIN.replace("base", "dpo"))],

@@ -59,7 +59,7 @@ def test_the_scripts_and_the_stages_are_the_same() -> None:
 @each_stage
 def test_deps_name_every_module_that_can_change_an_output(stage: str) -> None:
     found = deps(ROOT / f"stages/{stage}.py", *BY_NAME.get(stage, []))
-    for ours_name, in_dvc in NAMES.items():
+    for ours_name, in_dvc in NAMES.items() if stage in BY_NAME else ():
         found = {path.replace(f"src/mothertongue/{ours_name}", f"src/mothertongue/{in_dvc}") for path in found}
     named = [path for path in declared(stage, "deps") if ours(path)]
     assert sorted(named) == sorted(found)
@@ -143,7 +143,7 @@ def test_the_plots_that_no_training_makes_have_the_columns_that_are_written() ->
 def test_dvc_yaml_lists_no_choice_of_a_user() -> None:
     values = params.load(ROOT / "params.yaml")
     names = {*values.models, *values.generated, *values.scored, *values.adapter, *values.quantized}
-    names |= {*values.metrics.models, *values.languages, *values.metrics.suites}
+    names |= {*values.metrics.models, *values.languages, *values.metrics.suites, *values.win_rate}
     names -= {"base", "language", "preference", "translation"}  # words of descriptions
     text = re.sub(r"^ *desc: .*$|^#.*$", "", (ROOT / "dvc.yaml").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {name for name in names if re.search(rf"(?<![\w.-]){name}(?![\w-])", text)} == set()
@@ -258,7 +258,16 @@ def test_importing_a_module_imports_nothing_heavy() -> None:
 
 
 PURE = ["answers", "conversations", "drift", "figures", "filters", "judging/accuracy", "judging/additive"]
-PURE += ["judging/grades", "judging/rubric", "judging/scores", "pairs", "significance", "texts", "threads"]
+PURE += [
+    "judging/grades",
+    "judging/length_control",
+    "judging/rubric",
+    "judging/scores",
+    "pairs",
+    "significance",
+    "texts",
+    "threads",
+]
 PURE += ["training/health"]
 
 
@@ -361,7 +370,7 @@ def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
     # PairRM's weights are in no package: a demo has another ranking in the place of its.
     pairrm = {name for name, judge in full.scored.items() if judge.kind == "pairrm"}
     full = full.model_copy(update={"scored": {n: judge for n, judge in full.scored.items() if n not in pairrm}})
-    for section in ("generated", "scored", "quantized"):
+    for section in ("generated", "scored", "quantized", "win_rate"):
         assert list(getattr(demo, section)) == list(getattr(full, section))
     assert list(full.adapter) == list(demo.adapter)
     for name, step in full.adapter.items():
@@ -374,6 +383,7 @@ def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
         "generated": ("model", "engine", "system_prompt"),
         "scored": ("kind", "model", "engine"),
         "quantized": ("model", "format"),
+        "win_rate": ("opponent", "model", "engine"),
     }
     for section, fields in kept.items():
         entries = [getattr(each, section).values() for each in (demo, full)]

@@ -36,6 +36,7 @@ def find_missing_engines(values: Params) -> Iterator[Problem]:
             if isinstance(judge, GenerativeJudge)
         ),
         *((("metrics", "models", name), column.engine) for name, column in values.metrics.models.items()),
+        *((("win_rate", name), entry.engine) for name, entry in values.win_rate.items()),
     ]
     for where, engine in entries:
         if not is_installed(engine):
@@ -94,7 +95,8 @@ def remove_leftovers(root: Path, outputs: dict[str, list[str]], folders: list[st
     for folder in folders:
         for found in sorted((root / folder).glob("*")):
             path = found.relative_to(root).as_posix()
-            if path not in made and path not in leftovers and not fnmatch(found.name, ".*.partial"):
+            ours = found.name == "README.md" or fnmatch(found.name, ".*.partial")
+            if path not in made and path not in leftovers and not ours:
                 what = f"{path}: no entry of params.yaml makes it, and stages read this folder"
                 raise BadInput(f"{what}; move it elsewhere, or delete it")
     for path in leftovers:

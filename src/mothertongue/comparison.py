@@ -1,11 +1,10 @@
 """Every column of the report compared with each baseline, and the others with the headline's, over the same items."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mothertongue import languages, significance, texts
+from mothertongue import languages, signatures, significance, texts
 from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES, Figure
 from mothertongue.files import read_json_object
@@ -178,17 +177,7 @@ def _check_signatures(
     measured: Path, figure: str, name: str, baseline: str, values: Mapping[str, Mapping[str, Estimate]]
 ) -> str:
     ours, theirs = (values[each][figure].signature for each in (name, baseline))
-    if ours != theirs:
-        mine, other = json.loads(ours), json.loads(theirs)
-        unlike = [
-            f"{key} {mine.get(key)!r}, not {other.get(key)!r} as {baseline}"
-            for key in sorted({*mine, *other})
-            if mine.get(key) != other.get(key)
-        ]
-        raise BadInput(
-            f"{measured / name}: {figure}: measured with {'; '.join(unlike)}; measure all again on one machine:"
-            " dvc repro -s -f metrics, then dvc repro"
-        )
+    signatures.check_alike(ours, theirs, f"{measured / name}: {figure}", baseline)
     return ours
 
 

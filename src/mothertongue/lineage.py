@@ -8,6 +8,7 @@ from unicodedata import category
 
 from mothertongue import filters, judging, languages, threads
 from mothertongue.errors import BadInput
+from mothertongue.judging.win_table import Match
 from mothertongue.measurements import SampleScore
 from mothertongue.params import PEOPLE, FileConversations, Params
 from mothertongue.records import (
@@ -76,6 +77,15 @@ class Project:
             for column in metrics.models
             for suite in metrics.suites
             for row in read_rows(self.metrics / f"measured/{column}/{suite}.items.jsonl", SampleScore)
+        ]
+
+    @cached_property
+    def matches(self) -> Sequence[tuple[str, Match]]:
+        """(entry, comparison) of all win rates."""
+        return [
+            (name, row)
+            for name in self.values.win_rate
+            for row in read_rows(self.metrics / f"win_rate/{name}.items.jsonl", Match)
         ]
 
 
@@ -278,6 +288,17 @@ def _list_measured(identity: str, project: Project) -> Iterator[str]:
         yield f"  measured on {column}, suite {suite}: {figures}"
         if text := next((row.text for row in rows if row.text), ""):
             yield f"    answer: {_quote(text)}"
+    for name, entry in project.values.win_rate.items():
+        rows_of = [row for each, row in project.matches if each == name and row.answered == identity]
+        for control in (False, True):
+            if found := [_describe_match(row) for row in rows_of if row.is_control == control]:
+                how = ", as its control under another question" if control else ""
+                yield f"  win rate {name}, against {entry.opponent}{how}: {', '.join(found)}"
+
+
+def _describe_match(row: Match) -> str:
+    reason = " (a flip)" if row.flip else " (the same words)" if row.alike else ""
+    return f"{row.column} {row.outcome}{reason}{f' (question of {row.id})' if row.is_control else ''}"
 
 
 def _describe_values(values: Sequence[float]) -> str:

@@ -533,6 +533,18 @@ class Metrics(Section):
     translation_tokens: Annotated[int, Field(ge=1)]
 
 
+class WinRate(Section):
+    """A column whose answers are the opponents of all others, and the judge that compares them (kind pairwise).
+
+    It has no number of runs: the judge says by log-probabilities which answer is better, the same each time.
+    """
+
+    opponent: Name  # of metrics.models
+    model: Name  # of section `models`: the judge
+    engine: Engine
+    min_label_mass: Share  # probability that 1, 2 and 0 must have together, else the comparison is unparsed
+
+
 class Rounds(Section):
     """What `make rounds` does between its rounds, each of which is one run of the whole chain."""
 
@@ -558,6 +570,7 @@ class Params(Section):
     merged: Merged
     quantized: dict[Name, Level]
     metrics: Metrics
+    win_rate: dict[Name, WinRate]
     rounds: Rounds | None = None  # `make rounds` needs it
 
 
@@ -625,7 +638,9 @@ def _explain(error: Any) -> Problem:
             which = found["discriminator"].strip("'")
             return (*where, which), f"input should be one of {found['expected_tags']}, got {found['tag']!r}"
         case "dict_type" if error["input"] is None:
-            return where, "is empty; add an entry" + (", or write {}" if where == ("quantized",) else "")
+            return where, "is empty; add an entry" + (
+                ", or write {}" if where in (("quantized",), ("win_rate",)) else ""
+            )
         case "model_type" | "model_attributes_type" | "dict_type":
             return where, f"input should be a mapping of names to values, got {error['input']!r}"
         case _:

@@ -25,6 +25,7 @@ from mothertongue.params import (
     Rule,
     ServerModel,
     Texts,
+    WinRate,
 )
 
 RANKS = {"best", "worst"}  # instead of a generator, in the rules of pairs
@@ -48,6 +49,7 @@ def find_problems(params: Params) -> list[Problem]:
         _judges,
         _rules,
         _columns,
+        _win_rates,
         _rounds,
     )
     return [problem for check in checks for problem in check(params)]
@@ -226,7 +228,7 @@ def _judges(params: Params) -> Iterator[Problem]:
             yield ("scored", name, "model"), _remote(entry.model, "judge with")
 
 
-def _engine(params: Params, section: str, name: str, entry: Generator | GenerativeJudge) -> Iterator[Problem]:
+def _engine(params: Params, section: str, name: str, entry: Generator | GenerativeJudge | WinRate) -> Iterator[Problem]:
     """Engine `server` and models behind a server go together."""
     remote = isinstance(params.models.get(entry.model), ServerModel)
     if remote and entry.engine != "server":
@@ -337,6 +339,21 @@ def _columns(params: Params) -> Iterator[Problem]:
         yield ("metrics", "headline"), "is a baseline; take a column that is compared with them"
     elif columns[metrics.headline].model == metrics.reference_model and not columns[metrics.headline].system_prompt:
         yield ("metrics", "reference_model"), "is the headline's model, whose rewards would all be 0; take its start"
+
+
+def _win_rates(params: Params) -> Iterator[Problem]:
+    entries = params.win_rate
+    for place, (name, entry) in enumerate(entries.items()):
+        where = ("win_rate", name)
+        if entry.opponent not in params.metrics.models:
+            yield (*where, "opponent"), _unknown(entry.opponent, params.metrics.models)
+        if entry.model not in params.models:
+            yield (*where, "model"), _unknown(entry.model, params.models)
+        yield from _engine(params, "win_rate", name, entry)
+        if "language" not in params.metrics.suites:
+            yield where, "its answers are those of suite language; add that to metrics.suites, or delete the entry"
+        if entry in list(entries.values())[:place]:
+            yield where, "duplicate of an earlier entry; delete one"
 
 
 def _rounds(params: Params) -> Iterator[Problem]:
