@@ -38,10 +38,12 @@ def generate_answers(
         for thread, index in asked
     ]
     written = list(zip(asked, model.generate(requests, f"generated {name}"), strict=True))
-    if refused := sorted({thread.id for (thread, _), completion in written if completion is None}):
+    refused = {thread.id: thread.prompt[-1].content for (thread, _), completion in written if completion is None}
+    if refused:
+        first = " ".join(min(refused.items())[1].split())[:80]
         raise BadInput(
-            f"generated.{name}: the server refuses {len(refused)} of {len(chosen)} threads, such as {refused[0]};"
-            " see which (`python -m stages.explain ID`), and take their conversations out, or take another model"
+            f"generated.{name}: the server refuses {len(refused)} of {len(chosen)} threads, such as {min(refused)}"
+            f" ({first!r}); take their conversations out, or take another model"
         )
     return [
         Answer(

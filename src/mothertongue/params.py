@@ -139,10 +139,13 @@ class ServerModel(Section):
     id: Id  # the server's name for the model
     revision: Id  # of what answers, as its owner names it; with another one, all is asked again
     # The environment variable that has the key.
-    key: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    key: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")] | None = None
+    # Names that this server has for fields of a request, or null for one that it refuses, such as {max_tokens:
+    # max_completion_tokens, seed: null, response_format: null}.
+    fields: dict[Id, Id | None] = {}
     concurrency: Annotated[int, Field(ge=1, le=256)] = 8  # requests at the same time
     per_minute: Annotated[int, Field(ge=1)] | None = None  # requests that are started, at most
-    timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds for one request
+    timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds without a sign of the server
     retries: Annotated[int, Field(ge=0)] = 12  # after 0.5, 1, 2, 4, 8, 8, ... seconds, or as the server says
     price: Price | None = None  # so that the report has the cost
 

@@ -65,14 +65,21 @@ def _weigh(reviews: Sequence[Generation], codes: Sequence[str], name: str, model
 
 def _read_sums(reviews: Sequence[Generation], codes: Sequence[str], name: str, model: Server) -> list[Vote | None]:
     written = model.generate(reviews, f"scored {name}: reviews")
-    return [read_sum(each.text, code) if each else None for each, code in zip(written, codes, strict=True)]
+    return [
+        (read_sum(each.text, code) if each.finish == "stop" else (0.0, 0.0)) if each else None
+        for each, code in zip(written, codes, strict=True)
+    ]
 
 
 def read_sum(review: str, language: str) -> Vote:
-    """(sum, 1) as a review names it last, after the words of prompts/additive/opening; (0, 0) where it names none."""
+    """(sum, 1) as a review names it at its end, after the words of prompts/additive/opening; (0, 0) where it does not.
+
+    A review that names two different sums, such as one that quotes what the answer asks for, names none.
+    """
     opening = re.escape(prompts.render("additive/opening", language).rstrip(":"))
-    found = re.findall(rf"{opening}\W*([0-5])(?![0-9.,]*[0-9])", review, re.IGNORECASE)
-    return (float(found[-1]), 1.0) if found else (0.0, 0.0)
+    named = re.findall(rf"{opening}[^\w+-]*(-?\d+(?:[.,]\d+)?)", review, re.IGNORECASE)
+    found = re.search(rf"{opening}[^\w+-]*([0-5])(?:\s*/\s*5)?\W*$", review, re.IGNORECASE)
+    return (float(found[1]), 1.0) if found and set(named) == {found[1]} else (0.0, 0.0)
 
 
 def _average(answer: Answer, votes: Sequence[Vote | None], name: str, least: float) -> Verdict:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 
 from mothertongue import prompts
@@ -22,7 +23,7 @@ def judge_answers(
 ) -> list[Verdict]:
     """The weighted mean of the grades of each answer, each of them from 1 to 5, over all votes.
 
-    A vote is an object with the criteria in an order of its own, because the grades before lean on those after. On a
+    A vote is an object with the criteria in an order of its own, because a grade leans on those before it. On a
     local engine the object is written for the judge but for its grades, one after the other: each counts with its
     expectation, and the judge reads the likeliest of those before. So any model writes valid JSON. A server is asked
     for an object of that form, by structured output where it has it. A verdict is `unparsed` when the grades of a
@@ -68,35 +69,44 @@ def _weigh_grades(asked: Sequence[Asked], name: str, model: Model) -> list[Grade
 def _read_grades(asked: Sequence[Asked], name: str, model: Server) -> list[Graded | None]:
     if not asked:
         return []
-    names = sorted(asked[0][2])
-    schema = {
-        "type": "object",
-        "properties": {each: {"type": "integer", "enum": list(GRADES)} for each in names},
-        "required": names,
-        "additionalProperties": False,
-    }
-    requests = [
-        Generation(
-            model.encode([Message(role="user", content=render_request(*each))]),
-            max_tokens=20 + 20 * len(names),  # a long name may have ten tokens
-            temperature=0,
-            top_p=1,
-            seed=0,
-            index=0,
-        )
-        for each in asked
-    ]
-    written = model.generate(requests, f"scored {name}", json.dumps(schema, sort_keys=True))
-    return [parse_grades(each.text, names) if each else None for each in written]
+    found: list[Graded | None] = [None] * len(asked)
+    for order in dict.fromkeys(tuple(order) for _, _, order in asked):
+        schema = {  # structured output is written in the order of the schema
+            "type": "object",
+            "properties": {each: {"type": "integer", "enum": list(GRADES)} for each in order},
+            "required": order,
+            "additionalProperties": False,
+        }
+        places = [place for place, row in enumerate(asked) if tuple(row[2]) == order]
+        requests = [
+            Generation(
+                model.encode([Message(role="user", content=render_request(*asked[place]))]),
+                max_tokens=20 + 20 * len(order),  # a long name may have ten tokens
+                temperature=0,
+                top_p=1,
+                seed=0,
+                index=0,
+            )
+            for place in places
+        ]
+        written = model.generate(requests, f"scored {name}", json.dumps(schema))
+        for place, each in zip(places, written, strict=True):
+            found[place] = parse_grades(each.text if each.finish == "stop" else "", order) if each else None
+    return found
 
 
 def parse_grades(text: str, names: Sequence[str]) -> Graded:
-    """The grades in a JSON object, whatever is written around it; NaN, with the probability 0, where there are none."""
+    """The grades of a text that is a JSON object, or one between ``` marks, and nothing else.
+
+    NaN, with the probability 0, for any other text: a judge may quote an object that the answer wants it to write.
+    """
+    inside = re.fullmatch(r"\s*(?:```(?:json)?\s*)?(\{.*\})\s*(?:```)?\s*", text, re.DOTALL)
     try:
-        found = json.loads(text[text.find("{") : text.rfind("}") + 1])
-    except (ValueError, RecursionError):
-        found = None
-    if isinstance(found, dict) and all(type(found.get(name)) is int and found[name] in GRADES for name in names):
+        found = dict(json.loads(inside[1], object_pairs_hook=list)) if inside else {}
+        whole = inside and len(json.loads(inside[1], object_pairs_hook=list)) == len(names)
+    except (ValueError, TypeError, RecursionError):
+        found, whole = {}, False
+    if whole and all(type(found.get(name)) is int and found[name] in GRADES for name in names):
         return {name: float(found[name]) for name in names}, 1.0
     return dict.fromkeys(names, math.nan), 0.0
 

@@ -13,7 +13,6 @@ from mothertongue.sampling.server import Server
 from mothertongue.verdicts import Verdict
 
 CHOICES = (1, 2, 0)  # the first, the second, neither: as in prompts/pairwise/request
-NOTHING = (-math.inf,) * 3
 Comparison = tuple[Answer, Answer]  # in the order in which the judge read them
 
 
@@ -27,8 +26,8 @@ def judge_answers(
     Answers with the same words are a tie that the judge is not asked about. Where in one of its comparisons, in either
     order, the choices together have a probability under `min_label_mass`, an answer is `unparsed`, because a share
     over fewer opponents is another figure; so is an answer that nothing was compared with. A comparison that a server
-    refuses is one with the probability 0. Control tokens are escaped,
-    and no text knows the marks around it.
+    refuses is an `error` of both its answers. Two choices that are equally likely are no preference. Control tokens are
+    escaped, and no text knows the marks around it.
     """
     options = model.find_options(CHOICES)
     by_id = {thread.id: thread for thread in threads}
@@ -43,7 +42,7 @@ def judge_answers(
     ]
     requests = [NextTokenLogprobs(_encode(by_id[one.thread], one, other, model), options) for one, other in asked]
     found = model.next_token_logprobs(requests, f"scored {name}")
-    said = {(one.id, other.id): logs or NOTHING for (one, other), logs in zip(asked, found, strict=True)}
+    said = {(one.id, other.id): logs for (one, other), logs in zip(asked, found, strict=True)}
     return [
         verdict
         for _, several in sorted(by_thread.items())
@@ -52,23 +51,27 @@ def judge_answers(
 
 
 def reduce_comparisons(
-    answers: Sequence[Answer], said: Mapping[tuple[str, str], Sequence[float]], name: str, least: float
+    answers: Sequence[Answer], said: Mapping[tuple[str, str], Sequence[float] | None], name: str, least: float
 ) -> list[Verdict]:
     """The verdicts on all answers to one thread, from log-probabilities of CHOICES by the ids in their order."""
     wins: dict[str, list[float]] = {answer.id: [] for answer in answers}
     masses: dict[str, list[float]] = {answer.id: [] for answer in answers}
-    flips, compared, lost = dict.fromkeys(wins, 0), dict.fromkeys(wins, 0), set[str]()
+    flips, compared = dict.fromkeys(wins, 0), dict.fromkeys(wins, 0)
+    lost, refused = set[str](), set[str]()
     for one, other in itertools.combinations(answers, 2):
         value, flipped = 0.5, False
         if not are_alike(one, other):
-            logs = said[one.id, other.id], said[other.id, one.id]
+            logs = [row for row in (said[one.id, other.id], said[other.id, one.id]) if row is not None]
+            if len(logs) < 2:
+                refused |= {one.id, other.id}
+                continue
             mass = min(math.fsum(map(math.exp, each)) for each in logs)
             for answer in (one, other):
                 masses[answer.id].append(mass)
-            if mass < least:
+            if not mass or mass < least:
                 lost |= {one.id, other.id}
                 continue
-            first, turned = (CHOICES[max(range(3), key=lambda place: each[place])] for each in logs)
+            first, turned = map(_choose, logs)
             flipped = (first, turned) not in {(1, 2), (2, 1), (0, 0)}
             compared[one.id] += 1
             compared[other.id] += 1
@@ -76,14 +79,14 @@ def reduce_comparisons(
         for answer, share in ((one, value), (other, 1 - value)):
             wins[answer.id].append(share)
             flips[answer.id] += flipped
-    scored = {identity for identity, count in compared.items() if count} - lost
+    scored = {identity for identity, count in compared.items() if count} - lost - refused
     return [
         Verdict(
             id=row_id(answer.id, name),
             thread=answer.thread,
             answer=answer.id,
             judge=name,
-            outcome="score" if answer.id in scored else "unparsed",
+            outcome="score" if answer.id in scored else "error" if answer.id in refused else "unparsed",
             score=math.fsum(wins[answer.id]) / len(wins[answer.id]) if answer.id in scored else None,
             label_mass=math.fsum(masses[answer.id]) / len(masses[answer.id]) if masses[answer.id] else None,
             compared=compared[answer.id],
@@ -91,6 +94,11 @@ def reduce_comparisons(
         )
         for answer in answers
     ]
+
+
+def _choose(logs: Sequence[float]) -> int:
+    likely = [choice for choice, log in zip(CHOICES, logs, strict=True) if log == max(logs)]
+    return likely[0] if len(likely) == 1 else 0
 
 
 def render_request(thread: Thread, first: Answer, second: Answer) -> str:

@@ -62,30 +62,31 @@ class LogLikelihood:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Generated text without control tokens; `tokens` counts what was generated, its end token too.
-
-    `prompt_tokens` is what a server counted; 0 for a local engine, which was given that many.
-    """
+    """Generated text without control tokens; `tokens` counts what was generated, its end token too."""
 
     text: str
     tokens: int
     finish: Literal["stop", "length"]
-    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Requests, and the tokens of their prompts and answers, whenever they were computed or paid for."""
+    """Requests, and the tokens of their prompts and answers, whenever they were computed or paid for.
+
+    Of `uncounted` requests a server did not say how many tokens they had.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
     tokens: int = 0
+    uncounted: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.requests + other.requests,
             self.prompt_tokens + other.prompt_tokens,
             self.tokens + other.tokens,
+            self.uncounted + other.uncounted,
         )
 
 
@@ -128,14 +129,17 @@ class Used(Protocol):
     price: Price | None
 
 
-def summarize_usage(model: "Used") -> dict[str, float]:
-    """Requests and tokens of a stage as JSON, and what they cost where a price is known.
+def summarize_usage(model: "Used") -> dict[str, Any]:
+    """Requests and tokens of a stage as JSON, and what they cost where a price is known and all tokens were counted.
 
-    It is the same whether they were computed now or found in the sample store.
+    It is the same whether they were computed now or found in the sample store. Of a server the names by which it
+    answered are there, too.
     """
     used, price = model.usage, model.price
-    found: dict[str, float] = asdict(used)
-    if price:
+    found: dict[str, Any] = asdict(used)
+    if names := getattr(model, "answered_by", None):
+        found["answered_by"] = sorted(names)
+    if price and not used.uncounted:
         found["cost"] = (used.prompt_tokens * price.prompt + used.tokens * price.completion) / 1e6
     return found
 

@@ -20,9 +20,17 @@ from mothertongue.records import Message
 from mothertongue.sampling import Completion, Generation, NextTokenLogprobs, Prompt, Usage
 from mothertongue.store import Store
 
+REVISION = 1  # of what is kept of a reply: raise it when that changes
 ALTERNATIVES = 20  # the most likely tokens that OpenAI's interface names at most
-# A server's own control tokens are not known here: those of common models.
-_CONTROL = re.compile(r"<\|[^<>|]{1,40}\|>|</?s>|<</?SYS>>|\[/?INST\]|<(?:start|end)_of_turn>|<[｜][^<>]{1,40}[｜]>")
+# A server's own control tokens are not known here: those of common models, by their forms.
+_CONTROL = re.compile(
+    r"<\|[^<>|\s]{1,40}\|?>|<[^<>|\s]{1,40}\|>|<[｜][^<>]{1,40}[｜]>|<</?SYS>>|\[/?[A-Z][A-Z_]{2,30}\]|\[gMASK\]"
+    r"|</?(?:s|bos|eos|pad|unk|mask|sop|eop|think|tool_call|tool_response|(?:start|end)_of_turn|unused\d+|extra_id_\d+)>"
+)
+
+
+class _Refused(Exception):
+    """A request that the server does not answer, or an answer that it broke off for another reason than length."""
 
 
 class Server:
@@ -34,19 +42,37 @@ class Server:
     def __init__(self, folder: Path, store: Store) -> None:
         self.folder, self.store = folder, store
         self.params = ServerModel.model_validate(read_json_object(folder / SERVER, "run stage models"))
-        self.identity = {"server": self.params.url, "model": self.params.id, "revision": self.params.revision}
+        self.identity = {
+            "server": self.params.url,
+            "model": self.params.id,
+            "revision": self.params.revision,
+            "client": f"r{REVISION} {ALTERNATIVES}",
+        }
+        if self.params.fields:
+            self.identity["fields"] = json.dumps(self.params.fields, sort_keys=True)
+        self.answered_by: set[str] = set()  # the names that the server gives its model: another one may come any day
         self.usage, self.price = Usage(), self.params.price
+        self._refusal = ""  # why the first request was refused
         self._pace = _Pace(self.params.per_minute)
 
     @cached_property
     def _client(self) -> Any:
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, Omit, OpenAI
 
         params = self.params
         if params.key and not os.environ.get(params.key):
             raise BadInput(f"{params.url}: the environment variable {params.key} has no key; export it, and run again")
         key = os.environ[params.key] if params.key else "none"
-        return OpenAI(base_url=params.url, api_key=key, timeout=params.timeout, max_retries=params.retries)
+        wait = DefaultHttpxClient(event_hooks={"request": [lambda _: self._pace.wait()]})  # before repeated ones, too
+        return OpenAI(
+            base_url=params.url,
+            api_key=key,
+            timeout=params.timeout,
+            max_retries=params.retries,
+            http_client=wait,
+            # Not those of the environment, which are for OpenAI's own server.
+            default_headers={"OpenAI-Organization": Omit(), "OpenAI-Project": Omit()},  # type: ignore[dict-item]
+        )
 
     def encode(self, messages: Sequence[Message], opening: str = "") -> Prompt:  # noqa: ARG002, as Model.encode
         """Messages as they are sent, control tokens of common models escaped. An opening of the answer is left out.
@@ -85,18 +111,26 @@ class Server:
     ) -> list[Any]:
         identity = self.identity | ({"schema": schema} if schema else {})
         found = self.store.get_or_request(identity, requests, lambda part: self._stream(part, ask, label), label)
-        kept = [value for value in found if value is not None]
-        self.usage += Usage(len(kept), *(sum(value[name] for value in kept) for name in ("prompt_tokens", "tokens")))
-        return [value and (value["logprobs"] if "logprobs" in value else Completion(**value)) for value in found]
+        if requests and not any(found):
+            what = f"{self.params.url}: {label}: the server refuses all {len(requests)} requests"
+            raise BadInput(f"{what} ({self._refusal}); correct the model")
+        kept = [value for value in dict(zip(requests, found, strict=True)).values() if value]  # equal ones are one
+        prompts, tokens = (sum(value["used"][name] for value in kept) for name in ("prompt_tokens", "tokens"))
+        self.usage += Usage(len(kept), prompts, tokens, sum(not value["used"]["counted"] for value in kept))
+        self.answered_by |= {value["used"]["model"] for value in kept}
+        return [
+            value and (value["logprobs"] if "logprobs" in value else Completion(**value["text"])) for value in found
+        ]
 
     def _stream(self, requests: Sequence[Any], ask: Callable[[Any], Any], label: str) -> Iterator[tuple[int, Any]]:
         """(place, result) of each request as its answer arrives; nothing for a refused one, and for one not sent.
 
-        Raises BadInput, once all that was sent is there, where the server cannot be reached, or refuses all requests.
+        Raises BadInput, once all that was sent is there, where the server cannot be reached or answers in another form.
         """
         import openai
 
-        client, problem, refused, answered = self._client, None, "", 0
+        client, answered = self._client, 0
+        problem: Exception | None = None
         pool = ThreadPoolExecutor(self.params.concurrency)
         try:
             places = {pool.submit(ask, request): place for place, request in enumerate(requests)}
@@ -105,9 +139,9 @@ class Server:
                     continue
                 try:
                     result = future.result()
-                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                    refused = refused or _describe(error)
-                except openai.OpenAIError as error:
+                except (openai.BadRequestError, openai.UnprocessableEntityError, _Refused) as error:
+                    self._refusal = self._refusal or self._describe(error)
+                except Exception as error:  # noqa: BLE001, of whatever class: what is under way is paid for
                     problem = problem or error
                     for other in places:
                         other.cancel()
@@ -116,18 +150,19 @@ class Server:
                     yield places[future], result
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        what = f"{client.base_url}: {label}"
+        if isinstance(problem, BadInput):
+            raise problem
         if problem:
-            raise BadInput(f"{what}: {_describe(problem)}; the {answered} answers before are kept: run it again")
-        if refused and not answered:
-            raise BadInput(f"{what}: the server refuses all {len(requests)} requests ({refused}); correct the model")
+            form = "" if isinstance(problem, openai.OpenAIError) else "no reply in the form of OpenAI's interface: "
+            what = f"{client.base_url}: {label}: {form}{self._describe(problem)}"
+            raise BadInput(f"{what}; the {answered} answers before are kept: run it again") from problem
 
-    def _complete(self, request: Generation, schema: str | None) -> Completion:
+    def _complete(self, request: Generation, schema: str | None) -> dict[str, Any]:
         more: dict[str, Any] = {}
         if schema:
             shape = {"name": "answer", "strict": True, "schema": json.loads(schema)}
             more = {"response_format": {"type": "json_schema", "json_schema": shape}}
-        choice, usage = self._send(
+        choice, used = self._send(
             request.prompt,
             max_tokens=request.max_tokens,
             temperature=request.temperature,
@@ -135,17 +170,12 @@ class Server:
             seed=request.seed,
             **more,
         )
-        return Completion(
-            text=(choice.message.content or "").strip(),
-            tokens=usage.completion_tokens if usage else 0,
-            finish="length" if choice.finish_reason == "length" else "stop",
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-        )
+        # Half a character, which could not be written to a file, becomes U+FFFD.
+        text = choice.message.content.encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
+        return {"text": {"text": text, "tokens": used["tokens"], "finish": choice.finish_reason}, "used": used}
 
     def _weigh(self, request: NextTokenLogprobs) -> dict[str, Any]:
-        choice, usage = self._send(
-            request.prompt, max_tokens=1, temperature=0, logprobs=True, top_logprobs=ALTERNATIVES
-        )
+        choice, used = self._send(request.prompt, max_tokens=1, temperature=0, logprobs=True, top_logprobs=ALTERNATIVES)
         if not choice.logprobs or not choice.logprobs.content:
             raise BadInput(
                 f"{self.params.url}: {self.params.id} gives no log-probabilities; take kind grades, which needs none"
@@ -154,17 +184,30 @@ class Server:
         for token in choice.logprobs.content[0].top_logprobs:
             if (text := token.token.strip()) in masses:
                 masses[text] += math.exp(token.logprob)
-        return {
-            "logprobs": [math.log(mass) if mass else -math.inf for mass in masses.values()],
+        return {"logprobs": [math.log(mass) if mass else -math.inf for mass in masses.values()], "used": used}
+
+    def _send(self, prompt: Prompt, **parameters: Any) -> tuple[Any, dict[str, Any]]:
+        """The first choice, and what the request took. Raises _Refused where there is no whole answer."""
+        messages = [{"role": role, "content": content} for role, content in prompt]
+        names = {name: self.params.fields.get(name, name) for name in parameters}
+        fields = {name: parameters[own] for own, name in names.items() if name is not None}
+        answer = self._client.chat.completions.create(model=self.params.id, messages=messages, **fields)
+        choice, usage = answer.choices[0], answer.usage
+        if choice.message.refusal or choice.message.content is None or choice.finish_reason not in ("stop", "length"):
+            raise _Refused(f"{choice.finish_reason}: {choice.message.refusal or choice.message.content}")
+        return choice, {
             "prompt_tokens": usage.prompt_tokens if usage else 0,
             "tokens": usage.completion_tokens if usage else 0,
+            "counted": usage is not None,
+            "model": str(answer.model),
         }
 
-    def _send(self, prompt: Prompt, **parameters: Any) -> tuple[Any, Any]:
-        self._pace.wait()
-        messages = [{"role": role, "content": content} for role, content in prompt]
-        answer = self._client.chat.completions.create(model=self.params.id, messages=messages, **parameters)
-        return answer.choices[0], answer.usage
+    def _describe(self, error: Exception) -> str:
+        """An error's class and words, without the key, which some gateways quote."""
+        text = " ".join(str(error).split())
+        if key := self.params.key and os.environ.get(self.params.key):
+            text = text.replace(key, "***")
+        return f"{type(error).__name__.lstrip('_')}: {text[:300]}"
 
 
 class _Pace:
@@ -180,7 +223,3 @@ class _Pace:
             begin = max(now, self._next)
             self._next = begin + self._gap
         time.sleep(begin - now)
-
-
-def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
