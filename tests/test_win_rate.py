@@ -116,6 +116,8 @@ def test_how_often_the_interval_holds_the_rate(count: int, a: float, b: float) -
         ([5.0, -5.0] * 9, [1.0, 0.0] * 9, "too few"),  # nine longer answers
         ([5.0] * 60 + [-5.0] * 9, [1.0, 0.0, 1.0] * 23, "too few"),
         ([5.0, -5.0] * 40, [1.0] * 71 + [0.0] * 9, "too few"),  # nine losses
+        ([5.0, -5.0] * 40, [0.5] * 80, "too few"),  # ties alone, whose interval would have no width
+        ([5.0, -5.0] * 40, [0.5] * 71 + [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], "too few"),
         ([5.0, -5.0] * 40, [1.0, 0.0] * 40, "separated"),  # the longer one always
         ([5.0, -5.0] * 40, [0.0, 1.0] * 40, "separated"),
         ([5.0, -5.0, 0.0] * 30, [1.0, 0.0, 0.5] * 30, "separated"),

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Under so many groups, items of either sign of d, or wins or losses (a tie is half of each) nothing is estimated: ten
-# events of the rarer kind for each term of a logistic regression (Peduzzi et al. 1996). Without answers that are longer
-# and others that are shorter, d = 0 would be outside of what was seen.
+# Under so many groups, items of either sign of d, items that are no tie, or wins or losses (a tie is half of each)
+# nothing is estimated: ten events of the rarer kind for each term of a logistic regression (Peduzzi et al. 1996). Ties
+# alone would give an interval without a width; without answers that are longer and others that are shorter, d = 0 would
+# be outside of what was seen.
 MIN_COUNT = 10
 STEPS = 100  # of Newton's method, which takes about six
 
@@ -37,7 +38,7 @@ def estimate_at_equal_length(
 
     gaps, won, names = np.asarray(differences, float), np.asarray(shares, float), np.asarray(groups)
     every, n = np.unique(names), len(set(groups))
-    counts = (n, np.sum(gaps > 0), np.sum(gaps < 0), won.sum(), (1 - won).sum())
+    counts = (n, np.sum(gaps > 0), np.sum(gaps < 0), np.sum(won != 0.5), won.sum(), (1 - won).sum())
     if min(counts) < MIN_COUNT:
         raise ValueError("too few")
     value = _fit_intercept(gaps, won)

@@ -40,7 +40,7 @@ HEADS = (
     "words",
 )
 REASONS = {
-    "too few": "fewer than ten groups, longer answers, shorter answers, wins, or losses",
+    "too few": "fewer than ten groups, longer or shorter answers, decided comparisons, wins or losses (a tie is half)",
     "separated": "the length alone tells wins from losses",
 }
 
