@@ -94,10 +94,16 @@ def describe(threads: Sequence[Thread], scores: Scores) -> str:
     found = {name: compare(threads, scores, name) for name in COMPARED}
     hostile, plain = ({row.id: row for row in found[name]} for name in ("over good", "plain over good"))
     both = sorted(hostile.keys() & plain.keys())
-    sides = [[side[number] for number in both] for side in (hostile, plain)]
-    gain = significance.estimate_difference("share", *sides, 1, "") if both else None
+    # Two yes-or-no items for each question, whose shares differ by the difference of the two preferences: so their
+    # interval has a width where all are alike, too.
+    ones: list[list[SampleScore]] = [[], []]
+    for number in both:
+        for side, one, other in ((0, hostile[number], plain[number]), (1, plain[number], hostile[number])):
+            values = float(one.values[0] == 1), float(other.values[0] == 0)
+            ones[side] += [one.model_copy(update={"id": f"{number} {n}", "values": [v]}) for n, v in enumerate(values)]
+    gain = significance.estimate_difference("share", *ones, 1, "") if both else None
     cells = [format_share(rows) for rows in found.values()]
-    cells.insert(2, f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] ({gain.n})" if gain else "–")
+    cells.insert(2, f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] ({len(both)})" if gain else "–")
     return f"{' | '.join(cells)} | {len(threads) - sum(map(len, found.values()))}"
 
 

@@ -75,7 +75,7 @@ def main(rows: int, tokens: int, repeats: int, path: Path) -> None:
     """See the module."""
     threads, answers = select_rows(rows)
     by_id = {thread.id: thread for thread in threads}
-    judge = RubricJudge(kind="rubric", model=path.name, engine="vllm", min_label_mass=0.0)
+    judge = RubricJudge(kind="rubric", model=path.name, engine="vllm", min_label_mass=0.3)
     with tempfile.TemporaryDirectory() as folder:
         model = Model(path, judge.engine, Store(Path(folder, "first")))
         lengths: list[int] = []

@@ -121,7 +121,7 @@ def _format(estimate: Estimate | None) -> str:
 @click.command(help=__doc__)
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option("--judges", "count", type=click.IntRange(1), help="On how many pairs the project's judges are asked.")
-@click.option("--model", type=click.Path(path_type=Path, exists=True), default=Path("models/base"), show_default=True)
+@click.option("--model", type=click.Path(path_type=Path), default=Path("models/base"), show_default=True)
 def main(file: Path, count: int | None, model: Path) -> None:
     """See the module."""
     items, ratings = read_verdicts(file)

@@ -73,9 +73,9 @@ def main(model: Path, prompts: int, tokens: int, concurrency: int) -> None:
     """See the module."""
     threads = read_rows(Path("data/threads.jsonl"), Thread)[:prompts]
     with tempfile.TemporaryDirectory() as place, serve(model, find_port(), Path(place, "log")) as url:
-        seconds = {1: 0.0, concurrency: 0.0}
+        seconds: dict[int, list[float]] = {1: [], concurrency: []}
         for turn in range(TURNS + 1):
-            for many in seconds:
+            for many in sorted(seconds, reverse=bool(turn % 2)):
                 name = f"{many} {turn}"
                 entry = ServerModel(source="server", url=url, id="model", revision=name, concurrency=many)
                 models.fetch(entry, Path(place, name))
@@ -84,10 +84,11 @@ def main(model: Path, prompts: int, tokens: int, concurrency: int) -> None:
                 begin = time.perf_counter()
                 server.generate(asked, f"{many} at the same time")
                 if turn:  # the first turn warms the server up
-                    seconds[many] += time.perf_counter() - begin
+                    seconds[many].append(time.perf_counter() - begin)
     for many, took in seconds.items():
-        rate = TURNS * len(threads) / took
-        print(f"{many} at the same time: {rate:.2f} answers/s, {seconds[1] / took:.2f} of one after the other")
+        print(f"{many} at the same time: {TURNS * len(threads) / sum(took):.2f} answers/s")
+    ratios = sorted(one / several for one, several in zip(seconds[1], seconds[concurrency], strict=True))
+    print(f"answers/s, at the same time / one after the other: {', '.join(f'{each:.2f}' for each in ratios)}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(threads: Path, metrics: Path, summary: Path, table: Path) -> None:
         report.render_report(found, answers, asked, values.metrics, notes, spread),
         report.render_judge_accuracy(*report.read_judges(metrics / "scored", values.scored)),
         cards.render_cards(cards.read_cards(metrics / "calibrated", values.scored)),
-        win_table.render_rates(rates, values.win_rate, values.metrics, values.scored),
+        win_table.render_rates(rates, values.win_rate, values.metrics, values.scored, values.models),
         diagnostics.render_pairs(diagnostics.read_pairs(metrics / "pairs.json")),
         effort.render_usage(effort.read_usage(metrics, values.generated, values.scored)),
         effort.render_trainings(effort.read_trainings(metrics, values.adapter)),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-Reply = dict[str, Any] | int  # an answer, or the status of a refusal
+Reply = Any  # an answer as JSON, or the status of a refusal
 
 
 def say(text: str, finish: str = "stop", tokens: dict[str, float] | None = None) -> dict[str, Any]:
@@ -38,6 +38,7 @@ class FakeServer:
         self.bodies: list[dict[str, Any]] = []
         self.answered: list[str] = []  # the last message of each request that got an answer
         self.keys: set[str | None] = set()
+        self.error = "refused"  # the words of a refusal
         self.now = self.most = 0  # requests at the same time
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
@@ -69,7 +70,7 @@ class FakeServer:
                         fake.answered.append(body["messages"][-1]["content"])
                 status = found if isinstance(found, int) else 200
                 data = json.dumps(
-                    {"error": {"message": f"status {found}"}} if isinstance(found, int) else found
+                    {"error": {"message": f"{fake.error}, status {found}"}} if isinstance(found, int) else found
                 ).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

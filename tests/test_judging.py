@@ -204,7 +204,7 @@ def test_grades_on_criteria_are_written_as_json_one_after_the_other(chat: Chat) 
     texts = fence({"question": "¿Dónde?", "answer": "En la plaza."})
     request = prompts.render("grades/request", "es", criteria="correctness, clarity", **texts)
     assert first[0] == second[0] == f"<|im_start|>user\n{request}<|im_end|>\n"
-    assert "in Spanish" in request
+    assert "en español" in request
 
 
 def test_criteria_have_weights_and_each_vote_another_order(chat: Chat) -> None:

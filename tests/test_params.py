@@ -662,7 +662,7 @@ OTHER = "take another source"
         ([("format: messages}", "format: messages, columns: {user: [q], assistant: a}}")],
          "13: raw.sources.0.columns: format messages names no columns; remove it"),
         ([("rubric: {kind: rubric", "rubric: {kind: grades, criteria: {relevance: 1, clarity: 1}, votes: 3")],
-         "46: scored.rubric.votes: 2 criteria have so many different orders at most; lower it"),
+         "46: scored.rubric.votes: each vote begins with another criterion, and there are 2; make it that at most"),
         # rules whose pairs a step learns
         ([("  beta: 0.1", "  beta: 0.1\n    rules: [reference_over_plian]")],
          "62: adapter.dpo.rules.0: no 'reference_over_plian'; take one of reference_over_plain"),

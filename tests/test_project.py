@@ -370,7 +370,7 @@ def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
     # PairRM's weights are in no package: a demo has another ranking in the place of its.
     pairrm = {name for name, judge in full.scored.items() if judge.kind == "pairrm"}
     full = full.model_copy(update={"scored": {n: judge for n, judge in full.scored.items() if n not in pairrm}})
-    for section in ("generated", "scored", "quantized", "win_rate"):
+    for section in ("generated", "scored", "quantized"):
         assert list(getattr(demo, section)) == list(getattr(full, section))
     assert list(full.adapter) == list(demo.adapter)
     for name, step in full.adapter.items():

@@ -263,9 +263,7 @@ def test_differences_are_bold_that_are_significant_after_holm(measured: Path) ->
         ("dpo", "prompted", "right_language"): True,
         ("dpo", "base", "accuracy"): True,
     }
-    assert "significant at 5% (Holm) among the 4 differences of this page where one direction is better," in render(
-        measured
-    )
+    assert "significant at 5% (Holm) among the 4 differences of these figures" in render(measured)
 
 
 def test_a_difference_whose_interval_includes_zero_is_not_bold(measured: Path) -> None:
@@ -561,7 +559,7 @@ def test_holm_adjusts_the_differences_of_all_languages_together(measured_in_two:
     assert len(raw) == 12
     assert {(each.language, cell): p for each in found for cell, p in each.p.items()} == significance.adjust_holm(raw)
     lines = render_two(measured_in_two)
-    assert "significant at 5% (Holm) among the 12 differences of this page where one direction is better," in lines
+    assert "significant at 5% (Holm) among the 12 differences of these figures" in lines
     for each in found:
         bold = bold_cells(section(lines, f"## {each.title.capitalize()}: all figures"))
         assert bold == {cell: each.p.get(cell, 1.0) < 0.05 for cell in each.differences}

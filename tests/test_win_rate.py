@@ -521,13 +521,13 @@ def test_the_report_shows_every_rate_beside_its_controls() -> None:
     values = params.load()
     found = {"base": win_table.read_rates(Path("metrics/win_rate/base.json"))}
     pair = PairwiseJudge(kind="pairwise", model="base", engine="transformers", min_label_mass=0.5)
-    page = win_table.render_rates(found, values.win_rate, values.metrics, values.scored)
+    page = win_table.render_rates(found, values.win_rate, values.metrics, values.scored, values.models)
     assert (
         "Judge: model `base` by transformers, which is no judge of section `scored`, so not calibrated. Of 480" in page
     )
     assert "it flips 0 (0%); 0 more are unparsed. It judges its own answers: `base`, `prompted`." in page
     assert "which is judge `pair` of section `scored`." in win_table.render_rates(
-        found, values.win_rate, values.metrics, {"pair": pair}
+        found, values.win_rate, values.metrics, {"pair": pair}, values.models
     )
     table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
     assert [row[0].strip() for row in table] == [
@@ -551,12 +551,12 @@ def test_the_report_shows_every_rate_beside_its_controls() -> None:
     assert summary.keys() == {"win_rate_base"}
     assert 0.5 < summary["win_rate_base"]["low"] < 0.75 < summary["win_rate_base"]["high"] < 1
     assert win_table.summarize_rates(found, values.win_rate, "base") == {}
-    assert win_table.render_rates({}, {}, values.metrics, values.scored) == ""
+    assert win_table.render_rates({}, {}, values.metrics, values.scored, values.models) == ""
 
 
 def test_rows_of_several_languages_name_theirs(chat: Chat) -> None:
     threads = [*THREADS[:12], *(question(number, "it") for number in range(12))]
     found = {"base": rates(knowing, chat, threads)[0]}
-    page = win_table.render_rates(found, {"base": ENTRY}, METRICS, {})
+    page = win_table.render_rates(found, {"base": ENTRY}, METRICS, {}, {})
     labels = re.findall(r"^\| (`dpo`.*?) \|", page, re.MULTILINE)
     assert labels == [f"`dpo`{what}{code}" for code in ("", " (es)", " (it)") for what in ("", ", other questions")]

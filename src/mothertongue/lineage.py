@@ -10,7 +10,7 @@ from mothertongue import filters, judging, languages, threads
 from mothertongue.errors import BadInput
 from mothertongue.judging.win_table import Match
 from mothertongue.measurements import SampleScore
-from mothertongue.params import PEOPLE, FileConversations, Params
+from mothertongue.params import PEOPLE, FileConversations, Params, Preference
 from mothertongue.records import (
     Answer,
     Conversation,
@@ -119,7 +119,11 @@ def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
     rule = next((rule for rule in project.values.pairs.rules if rule.name == pair.rule), None)
     asked = f" (chosen {rule.chosen}, rejected {rule.rejected}, min_margin {rule.min_margin:g})" if rule else ""
     yield f"pair {pair.id}: rule {pair.rule}{asked}, ranked by {pair.judge}, split {pair.split}"
-    steps = [name for name, step in project.values.adapter.items() if step.data == "pairs"]
+    steps = [
+        name
+        for name, step in project.values.adapter.items()
+        if isinstance(step, Preference) and (step.rules is None or pair.rule in step.rules)
+    ]
     use = {"train": "learned by", "validation": "watched during the training of", "test": "held out from"}[pair.split]
     yield f"  {use}: {_join(steps)}" + (", unless it is longer than max_length" if pair.split == "train" else "")
     yield f"  question: {_quote(pair.prompt[-1].content)}"
@@ -180,12 +184,14 @@ def _explain_verdict(verdict: Verdict, answer: Answer, thread: Thread, project: 
     mass = f", label mass {verdict.label_mass:.3f}" if verdict.label_mass is not None else ""
     compared = f", {verdict.compared} comparisons, {verdict.flips} flips" if verdict.compared else ""
     yield f"  verdict {verdict.id} of judge {verdict.judge} (model {params.model}): {score}{mass}{compared}"
+    if verdict.grades:
+        yield f"  grades: {', '.join(f'{name} {grade:.3f}' for name, grade in verdict.grades.items())}"
     others = [row for row in project.answers.values() if row.thread == thread.id and row.id != answer.id]
     if params.kind in ("pairwise", "pairrm"):  # with those that it was compared with
         judged = {row.answer for row in project.verdicts if row.judge == verdict.judge}
         others = sorted((row for row in others if row.id in judged), key=lambda row: row.id)
     for text in judging.render_requests(thread, answer, others, params):
-        yield "  it read (here before control tokens are escaped, and without the opening of its own turn):"
+        yield "  it read, by params.yaml and the prompts as they are now (before control tokens are escaped):"
         yield from (f"    | {_clean(line)}" for line in text.splitlines())
 
 

@@ -1,7 +1,7 @@
 """Preference pairs, by the rules in params.yaml, from answers and verdicts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from unicodedata import category
 
@@ -35,6 +35,7 @@ REASONS = (
     "margin",
     "length",
     "similar",
+    "contradictory",
     "unequal",
     "not_learned",
     "per_thread",
@@ -130,6 +131,12 @@ def _find_excess(chosen: Candidate, rejected: Candidate, params: Pairs) -> str |
 def _select_unwanted(made: Mapping[str, Mapping[str, Pair]], params: Pairs) -> Iterator[tuple[str, str, str]]:
     """(rule, thread, reason) of each pair of split train that is not written although its rule made it."""
     made = {name: {k: pair for k, pair in found.items() if pair.split == "train"} for name, found in made.items()}
+    for name, found in list(made.items()):
+        seen = {_describe_sides(*pair.sides, pair) for pair in found.values()}
+        against = {k for k, pair in found.items() if _describe_sides(*pair.sides[::-1], pair) in seen}
+        for thread in against:  # rows of people who do not agree: neither is learned
+            yield name, thread, "contradictory"
+        made[name] = {k: pair for k, pair in found.items() if k not in against}
     common = set.intersection(*(set(found) for found in made.values()))
     kept: dict[str, list[tuple[str, str]]] = defaultdict(list)  # by thread: (id of a pair, its rule)
     for name, found in made.items():
@@ -144,6 +151,10 @@ def _select_unwanted(made: Mapping[str, Mapping[str, Pair]], params: Pairs) -> I
         for thread, several in kept.items():
             for _, name in sorted(several)[params.per_thread :]:
                 yield name, thread, "per_thread"
+
+
+def _describe_sides(one: tuple[str, Lineage], other: tuple[str, Lineage], pair: Pair) -> Hashable:
+    return tuple((message.role, message.content) for message in pair.prompt), one[0], other[0]
 
 
 def _build_pair(thread: Thread, rule: Rule, chosen: Candidate, rejected: Candidate) -> Pair:

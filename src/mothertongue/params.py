@@ -611,6 +611,11 @@ def describe_problems(path: Path, problems: Sequence["Problem"]) -> BadInput:
     return BadInput("\n".join(f"{path}:{_locate(tree, where)}: {what}" for where, what in problems))
 
 
+def list_equal_models(models: Mapping[str, Model], name: str) -> set[str]:
+    """The names of the fetched models that are the same as one: two names of one model judge themselves, too."""
+    return {name} | {other for other, model in models.items() if model == models.get(name)}
+
+
 T = TypeVar("T")
 
 

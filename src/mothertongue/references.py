@@ -220,7 +220,7 @@ def _judges(params: Params) -> Iterator[Problem]:
             what = f"PairRM has learned from English only, and languages has {', '.join(others)}; take another kind"
             yield ("scored", name, "kind"), what
         if isinstance(entry, GradesJudge) and entry.votes > len(entry.criteria):
-            what = f"{len(entry.criteria)} criteria have so many different orders at most; lower it"
+            what = f"each vote begins with another criterion, and there are {len(entry.criteria)}; make it that at most"
             yield ("scored", name, "votes"), what
         if isinstance(entry, GenerativeJudge):
             yield from _engine(params, "scored", name, entry)

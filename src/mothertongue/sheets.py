@@ -80,7 +80,8 @@ def render_html(items: Sequence[AnnotatedItem]) -> str:
 def render_tsv(items: Sequence[AnnotatedItem]) -> str:
     """The same as a table for a spreadsheet, whose last column is to be filled with 1, 2 or 0."""
     text = io.StringIO()
-    writer = csv.writer(text, "excel-tab", lineterminator="\n")
+    # All quoted: csv leaves a bare carriage return as it is, which ends a row.
+    writer = csv.writer(text, "excel-tab", lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(("id", "question", "first", "second", "preferred"))
     for item in items:
         question = "\n".join(f"{turn.role}: {turn.content}" for turn in item.prompt)

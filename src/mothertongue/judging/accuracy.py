@@ -18,12 +18,6 @@ class Model(Protocol):
     identity: dict[str, str]
 
 
-class Identified(Protocol):
-    """A judge's model, by what makes its results what they are."""
-
-    identity: dict[str, str]
-
-
 def count_outcomes(verdicts: Sequence[Verdict]) -> RowCounts:
     """How many answers have a score, and the outcomes of the others."""
     outcomes = Counter(verdict.outcome for verdict in verdicts)
@@ -128,7 +122,7 @@ def _estimate(items: Sequence[SampleScore], signature: str) -> dict[str, Estimat
     return found
 
 
-def build_signature(codes: Sequence[str], name: str, params: Judge, model: Identified) -> str:
+def build_signature(codes: Sequence[str], name: str, params: Judge, model: Model) -> str:
     """What must be equal before the accuracies of two runs of a judge may be compared."""
     parts = {
         "judge": name,

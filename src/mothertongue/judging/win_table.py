@@ -7,7 +7,7 @@ from typing import Literal
 from mothertongue import significance
 from mothertongue.files import read_json_object
 from mothertongue.measurements import Difference, Estimate
-from mothertongue.params import Judge, Metrics, WinRate
+from mothertongue.params import Judge, Metrics, Model, WinRate, list_equal_models
 from mothertongue.rows import Row, parse
 
 EXPERTS = "experts"  # the experts' own answers, as if they were a column
@@ -24,7 +24,7 @@ the longer answer, `words` the mean difference in words.
 Controls: the opponent against itself is all ties. In a row `other questions` the judge reads the same two answers under
 a question that neither is an answer to: what is won there is won by length and style. The experts' answers are what a
 judge that sees anything should prefer. After Δ are paired differences of `share`, to that control and to other columns.
-Bold is significant at 5 % (Holm) among all `wins - losses` and all differences of columns. A `wins - losses` in bold
+Bold is significant at 5 % (Holm) among all `wins - losses` and all differences of this table. A `wins - losses` in bold
 without a difference to `other questions` in bold is not shown to be about the questions."""
 HEADS = (
     "n (groups)",
@@ -123,6 +123,7 @@ def render_rates(
     entries: Mapping[str, WinRate],
     metrics: Metrics,
     scored: Mapping[str, Judge],
+    models: Mapping[str, Model],
 ) -> str:
     """Markdown: a table for each entry of `win_rate`, a row for each column, its control, and each language."""
     if not found:
@@ -131,7 +132,7 @@ def render_rates(
     p = significance.adjust_holm({key: row.p for key, row in _list_tested(found, entries)})
     lines = [ABOUT]
     for name, by_language in sorted(found.items()):
-        lines += ["", _describe_judge(entries[name], next(iter(by_language.values())), metrics, scored), ""]
+        lines += ["", _describe_judge(entries[name], next(iter(by_language.values())), metrics, scored, models), ""]
         lines += [
             f"| against `{entries[name].opponent}` | {' | '.join(HEADS)} |",
             "|---|--:|--:|--:|--:|--:|---|---|---|---|---|---|",
@@ -172,19 +173,24 @@ def _list_tested(
                 yield from (((name, code, column, other), row) for other, row in others.items())
 
 
-def _describe_judge(entry: WinRate, rates: Rates, metrics: Metrics, scored: Mapping[str, Judge]) -> str:
+def _describe_judge(
+    entry: WinRate, rates: Rates, metrics: Metrics, scored: Mapping[str, Judge], models: Mapping[str, Model]
+) -> str:
     """The judge of an entry, whether it judges itself, how often it flips, and whether it was compared with people."""
     rows = [*rates.columns.values(), *rates.controls.values()]
     asked = sum(row.wins + row.losses + row.ties - row.alike for row in rows)
     flips, unparsed = sum(row.flips for row in rows), sum(row.unparsed for row in rows)
-    same = [
+    judges = [
         f"`{name}`"
         for name, judge in sorted(scored.items())
         if judge.kind == "pairwise" and judge.model_dump(exclude={"kind"}) == entry.model_dump(exclude={"opponent"})
     ]
-    own = ", ".join(f"`{name}`" for name, column in sorted(metrics.models.items()) if column.model == entry.model)
+    same = list_equal_models(models, entry.model)
+    own = ", ".join(f"`{name}`" for name, column in sorted(metrics.models.items()) if column.model in same)
     share = f" ({flips / asked:.0%})" if asked else ""
-    people = f"is judge {same[0]} of section `scored`" if same else "is no judge of section `scored`, so not calibrated"
+    people = (
+        f"is judge {judges[0]} of section `scored`" if judges else "is no judge of section `scored`, so not calibrated"
+    )
     return (
         f"Judge: model `{entry.model}` by {entry.engine}, which {people}. Of {asked} comparisons in both orders it"
         f" flips {flips}{share}; {unparsed} more are unparsed." + (f" It judges its own answers: {own}." if own else "")
