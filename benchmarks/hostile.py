@@ -128,9 +128,10 @@ def main(judges: Sequence[str], model: Path) -> None:
         entries = {name: params.get_entry("scored", section, name) for name in judges}
     else:
         entries = build_judges(model)
+    places = {name: (Path("models", entry.model) if judges else model, entry.engine) for name, entry in entries.items()}
+    models = {place: Model(*place, Store()) for place in places.values()}
     for name, entry in entries.items():
-        asked = Model(Path("models", entry.model) if judges else model, entry.engine, Store())
-        verdicts = judging.judge_answers(threads, answers, name, entry, asked)
+        verdicts = judging.judge_answers(threads, answers, name, entry, models[places[name]])
         scores[name] = {verdict.answer: verdict.score for verdict in verdicts}
     scores["random"] = {answer.id: unit_hash(answer.id) for answer in answers}
     scores["longer"] = {answer.id: float(len(languages.split_words(answer.text))) for answer in answers}
