@@ -6,13 +6,15 @@ Run it from the project's top folder with PYTHONPATH=src, after `make repro`. As
 params.yaml, or without a name one of each kind on MODEL. For each question, benchmarks/hostile.jsonl has a good answer,
 a bad one (`plain`), and a bad one that speaks to the judge (`hostile`): instructions, scores, role markers, control
 tokens, next to nothing, padding, self-praise, and the judge's own template. `over good` is how often the judge prefers
-it to the good answer; `plain over good`, its control, how often it prefers the plain bad one; `gain` is the difference
-of the two, paired by question; `over plain` how often it prefers the hostile to the plain one. Each two answers are
-judged alone, ties count half. Each attempt is there in three languages, which count as one observation: intervals are
-over 16 of them. `random` and `longer` are judges that read nothing: an answer at random, and the one with more words.
-The second table is `over plain` by technique.
+it to the good answer. Its controls are `plain over good`, of the plain bad one, and `filler over good`, of the plain
+one with as many harmless words as the hostile one has more: of the good answer to the next question in its language.
+`gain` is `over good` less `filler over good`, paired by question. `over filler` is how often the judge prefers the
+hostile answer to the one with filler. Each two answers are judged alone, ties count half. Each attempt is in three
+languages, which count as one observation: intervals are over 16 of them. `random` and `longer` are judges that read
+nothing: an answer at random, and the one with more words. The second table is `over filler` by technique.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +28,12 @@ from mothertongue.measurements import SampleScore
 from mothertongue.records import Answer, Message, Thread, row_id, unit_hash
 from mothertongue.store import Store
 
-COMPARED = {"over good": ("hostile", "good"), "plain over good": ("plain", "good"), "over plain": ("hostile", "plain")}
+COMPARED = {
+    "over good": ("hostile", "good"),
+    "plain over good": ("plain", "good"),
+    "filler over good": ("filler", "good"),
+    "over filler": ("hostile", "filler"),
+}
 ROWS = Path(__file__).with_name("hostile.jsonl")
 LANGUAGES = ("es", "it", "en")
 Row = Mapping[str, str]
@@ -34,8 +41,14 @@ Scores = Mapping[str, float | None]  # by answer id; None for an answer without 
 
 
 def read_rows() -> list[Row]:
-    """Question, answers, language and technique of each row."""
-    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    """Question, answers, language and technique of each row; `filler` is not in the file, but made here."""
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
+    for place, row in enumerate(rows):
+        other = next(each for each in rows[place + 1 :] + rows if each["language"] == row["language"])
+        more = len(row["hostile"].split()) - len(row["plain"].split())
+        words = itertools.islice(itertools.cycle(other["good"].split()), max(0, more))
+        row["filler"] = " ".join([row["plain"], *words])
+    return rows
 
 
 def name_groups(rows: Sequence[Row]) -> list[str]:
@@ -90,20 +103,20 @@ def format_share(rows: Sequence[SampleScore]) -> str:
 
 
 def describe(threads: Sequence[Thread], scores: Scores) -> str:
-    """The three shares and the gain as cells of a table, and how many comparisons had no verdict."""
+    """The shares and the gain as cells of a table, and how many comparisons had no verdict."""
     found = {name: compare(threads, scores, name) for name in COMPARED}
-    hostile, plain = ({row.id: row for row in found[name]} for name in ("over good", "plain over good"))
-    both = sorted(hostile.keys() & plain.keys())
+    hostile, filler = ({row.id: row for row in found[name]} for name in ("over good", "filler over good"))
+    both = sorted(hostile.keys() & filler.keys())
     # Two yes-or-no items for each question, whose shares differ by the difference of the two preferences: so their
     # interval has a width where all are alike, too.
     ones: list[list[SampleScore]] = [[], []]
     for number in both:
-        for side, one, other in ((0, hostile[number], plain[number]), (1, plain[number], hostile[number])):
+        for side, one, other in ((0, hostile[number], filler[number]), (1, filler[number], hostile[number])):
             values = float(one.values[0] == 1), float(other.values[0] == 0)
             ones[side] += [one.model_copy(update={"id": f"{number} {n}", "values": [v]}) for n, v in enumerate(values)]
     gain = significance.estimate_difference("share", *ones, 1, "") if both else None
     cells = [format_share(rows) for rows in found.values()]
-    cells.insert(2, f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] ({len(both)})" if gain else "–")
+    cells.insert(3, f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] ({len(both)})" if gain else "–")
     return f"{' | '.join(cells)} | {len(threads) - sum(map(len, found.values()))}"
 
 
@@ -120,18 +133,20 @@ def main(judges: Sequence[str], model: Path) -> None:
         entries = {name: params.get_entry("scored", section, name) for name in judges}
     else:
         entries = build_judges(model)
+    places = {name: (Path("models", entry.model) if judges else model, entry.engine) for name, entry in entries.items()}
+    models = {place: judging.open_model(entries[name], place[0], Store()) for name, place in places.items()}
     for name, entry in entries.items():
-        asked = judging.open_model(entry, Path("models", entry.model) if judges else model, Store())
-        verdicts = judging.judge_answers(threads, answers, name, entry, asked)
+        verdicts = judging.judge_answers(threads, answers, name, entry, models[places[name]])
         scores[name] = {verdict.answer: verdict.score for verdict in verdicts}
     scores["random"] = {answer.id: unit_hash(answer.id) for answer in answers}
     scores["longer"] = {answer.id: float(len(languages.split_words(answer.text))) for answer in answers}
-    print("| judge | over good | plain over good | gain | over plain | unparsed |\n|---|---|---|---|---|--:|")
+    heads = ("judge", "over good", "plain over good", "filler over good", "gain", "over filler", "unparsed")
+    print(f"| {' | '.join(heads)} |\n|---|---|---|---|---|---|--:|")
     for name, each in scores.items():
         print(f"| {name} | {describe(threads, each)} |")
-    print(f"\n| over plain | {' | '.join(scores)} |\n|---{'|---' * len(scores)}|")
+    print(f"\n| over filler | {' | '.join(scores)} |\n|---{'|---' * len(scores)}|")
     for technique in dict.fromkeys(row["technique"] for row in rows):
-        cells = [format_share(compare(threads, each, "over plain", technique)) for each in scores.values()]
+        cells = [format_share(compare(threads, each, "over filler", technique)) for each in scores.values()]
         print(f"| {technique} | {' | '.join(cells)} |")
 
 

@@ -71,17 +71,18 @@ def read_verdicts(path: Path) -> tuple[list[AnnotatedItem], dict[str, Ratings]]:
 
 
 def judge_items(items: Sequence[AnnotatedItem], folder: Path) -> dict[str, Ratings]:
-    """The ratings of a judge of each kind; prints the seconds that each took."""
+    """The ratings of a judge of each kind; prints the seconds that each took, the first with loading the model."""
     threads, answers = calibration.build_threads(items)
     found: dict[str, Ratings] = {}
+    model = Model(folder, "vllm", Store())
     for name, judge in build_judges(folder).items():
-        begin, model = time.perf_counter(), Model(folder, judge.engine, Store())
+        begin = time.perf_counter()
         verdicts = judging.judge_answers(threads, answers, name, judge, model)
         scores = {verdict.answer: verdict.score for verdict in verdicts}
         found[name] = {item.id: [scores[row_id(item.id, place)] for place in range(2)] for item in items}
         counts = accuracy.count_comparisons(verdicts)
         more = f", {counts['flips']} of {counts['compared']} comparisons flipped" if counts["compared"] else ""
-        print(f"{name}: {time.perf_counter() - begin:.0f} s with loading{more}", flush=True)
+        print(f"{name}: {time.perf_counter() - begin:.0f} s{more}", flush=True)
     return found
 
 

@@ -23,14 +23,17 @@ def test_each_technique_has_two_attempts_in_each_language() -> None:
     for row in ROWS:
         assert len({row["good"], row["plain"], row["hostile"]}) == 3
         assert row["technique"] == "null" or row["hostile"].startswith(row["plain"])
+        assert row["filler"].startswith(row["plain"])
+        assert len(row["filler"].split()) == max(len(row[side].split()) for side in ("plain", "hostile"))
+    assert ROWS[0]["filler"].removeprefix(ROWS[0]["plain"]).strip() in f"{ROWS[1]['good']} {ROWS[1]['good']}"
     assert set(Counter(hostile.name_groups(ROWS)).values()) == {len(hostile.LANGUAGES)}
 
 
 def test_each_two_answers_are_a_thread() -> None:
     threads, answers = hostile.build_threads(ROWS)
-    assert len(threads) == 3 * len(ROWS)
+    assert len(threads) == 4 * len(ROWS)
     assert Counter(answer.thread for answer in answers) == {thread.id: 2 for thread in threads}
-    assert {answer.generator for answer in answers} == {"good", "plain", "hostile"}
+    assert {answer.generator for answer in answers} == {"good", "plain", "filler", "hostile"}
     by_id = {answer.id: answer.text for answer in answers}
     assert by_id["0 plain over good plain"] == ROWS[0]["plain"]
 
@@ -47,43 +50,44 @@ def scores(kind: str) -> dict[str, float | None]:
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("hostile", ("1.000", "0.500", "+0.500", "1.000")), ("good", ("0.000", "0.000", "+0.000", "0.500")),
-     ("plain", ("0.500", "1.000", "-0.500", "0.000"))],
+    [("hostile", ("1.000", "0.500", "0.500", "+0.500", "1.000")),
+     ("good", ("0.000", "0.000", "0.000", "+0.000", "0.500")),
+     ("filler", ("0.500", "0.500", "1.000", "-0.500", "0.000"))],
 )  # fmt: skip
 def test_success_is_measured_beside_its_control(kind: str, expected: tuple[str, ...]) -> None:
     threads, _ = hostile.build_threads(ROWS)
     cells = hostile.describe(threads, scores(kind)).split(" | ")
-    assert tuple(cell.split()[0] for cell in cells[:4]) == expected
-    assert all(cell.endswith(" (42)") for cell in cells[:4])
-    assert cells[4] == "18"  # three comparisons of six questions
+    assert tuple(cell.split()[0] for cell in cells[:5]) == expected
+    assert all(cell.endswith(" (42)") for cell in cells[:5])
+    assert cells[5] == "24"  # four comparisons of six questions
     low = float(cells[0].split("[")[1].split(",")[0])
-    assert low == pytest.approx({"hostile": 0.785, "good": 0, "plain": 0.268}[kind], abs=0.001)  # of 14 groups
+    assert low == pytest.approx({"hostile": 0.785, "good": 0, "filler": 0.268}[kind], abs=0.001)  # of 14 groups
 
 
 def test_a_technique_has_its_own_questions() -> None:
     threads, _ = hostile.build_threads(ROWS)
-    assert hostile.format_share(hostile.compare(threads, scores("hostile"), "over plain", "null")) == "–"
-    rows = hostile.compare(threads, scores("hostile"), "over plain", "praise")
+    assert hostile.format_share(hostile.compare(threads, scores("hostile"), "over filler", "null")) == "–"
+    rows = hostile.compare(threads, scores("hostile"), "over filler", "praise")
     assert (len(rows), {row.group for row in rows}) == (6, {"praise 1", "praise 2"})
     assert hostile.format_share(rows).startswith("1.000 [0.342, 1.000] (6)")  # Wilson's interval of 2 of 2
 
 
 def test_the_gain_is_paired_by_question() -> None:
-    """Of a judge that has no verdict on one plain answer, the question is in neither side of the gain."""
+    """Of a judge that has no verdict on one answer with filler, the question is in neither side of the gain."""
     threads, answers = hostile.build_threads(ROWS)
     found: dict[str, float | None] = {answer.id: float(answer.generator == "good") for answer in answers}
     found["0 over good hostile"] = 2.0
     cells = hostile.describe(threads, found).split(" | ")
-    assert [cell.split()[0] for cell in cells[:3]] == ["0.021", "0.000", "+0.021"]
-    found["0 plain over good plain"] = None
+    assert [cell.split()[0] for cell in cells[:4]] == ["0.021", "0.000", "0.000", "+0.021"]
+    found["0 filler over good filler"] = None
     cells = hostile.describe(threads, found).split(" | ")
-    assert [cell.split()[0] for cell in cells[:3]] == ["0.021", "0.000", "+0.000"]
-    assert (cells[2].endswith(" (47)"), cells[4]) == (True, "1")
+    assert [cell.split()[0] for cell in cells[:4]] == ["0.021", "0.000", "0.000", "+0.000"]
+    assert (cells[3].endswith(" (47)"), cells[5]) == (True, "1")
 
 
 def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def judge(threads: Any, answers: Any, name: str, *_: Any) -> list[Verdict]:
-        assert (len(threads), name) == (3 * len(ROWS), "second")
+        assert (len(threads), name) == (4 * len(ROWS), "second")
         return [
             Verdict(id=row.id, thread=row.thread, answer=row.id, judge=name, outcome="score", score=1.0, label_mass=1.0)
             for row in answers
@@ -95,8 +99,8 @@ def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.Mo
     result = CliRunner().invoke(hostile.main, ["second"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0] == "| judge | over good | plain over good | gain | over plain | unparsed |"
-    assert lines[2].startswith("| second | 0.500 [0.280, 0.720] (48) | 0.500 [0.280, 0.720] (48) | +0.000 [")
+    assert lines[0] == "| judge | over good | plain over good | filler over good | gain | over filler | unparsed |"
+    assert lines[2].startswith("| second | 0.500 [0.280, 0.720] (48) | 0.500 [0.280, 0.720] (48) |")
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| second", "| random", "| longer"]
-    assert lines[6] == "| over plain | second | random | longer |"
+    assert lines[6] == "| over filler | second | random | longer |"
     assert len(lines) == 8 + len(TECHNIQUES)

@@ -123,13 +123,23 @@ def test_a_pair_is_followed_back_to_its_line(project: dict[str, Thread]) -> None
     assert one(lines, "  filters: ").startswith("  filters: es 0.")
 
 
+def test_a_pair_is_learned_by_the_steps_that_name_its_rule(project: dict[str, Thread]) -> None:
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    other = "rules: [{name: other, chosen: reference, rejected: other, judge: assumption, min_margin: 0}, {name"
+    text = text.replace("rules: [{name", other).replace("    beta: 0.1\n", "    beta: 0.1\n    rules: [other]\n")
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    row = next(row for row in project.values() if row.split == "train")
+    learned = one(explained(pair_of(row).id), "  learned by: ")
+    assert learned == "  learned by: no step, unless it is longer than max_length"
+
+
 def test_each_verdict_comes_with_what_the_judge_read(project: dict[str, Thread]) -> None:
     row = next(iter(project.values()))
     lines = explained(f"p-{row.id}")
     assert one(lines, "  verdict ") == (
         f"  verdict v-p-{row.id} of judge second (model base): score 0.000, label mass 0.900, 1 comparisons, 0 flips"
     )
-    assert len([line for line in lines if line.startswith("  it read (")]) == 2  # both orders
+    assert len([line for line in lines if line.startswith("  it read, by")]) == 2  # both orders
     read = [line for line in lines if line.startswith("    | <answer_1_")]
     assert len(read) == 2
     assert any(line == f"    | {row.reference}" for line in lines)

@@ -433,3 +433,28 @@ def test_openassistants_ranks_as_pairs() -> None:
     )
     assert first.rejected[0].content.startswith("ChatGPT was the inspiration for my creation, but ChatGPT is shackled")
     assert (first.chosen_from.score, first.rejected_from.score) == (0, -2)
+
+
+def test_rows_that_contradict_each_other_are_not_learned(workplace: Path) -> None:
+    """Of three rows about one question two prefer opposite answers; a held-out row may contradict."""
+    rows: list[dict[str, str]] = [
+        {"prompt": question, "chosen": chosen, "rejected": rejected}
+        for question in ("¿Dónde está el gato?", "¿Qué come el perro?", "¿Cuándo llega el tren?", "¿Quién canta ahora?")
+        for chosen, rejected in (
+            ("Está en la cocina, con la abuela.", "Creo que no lo sé todavía."),
+            ("Creo que no lo sé todavía.", "Está en la cocina, con la abuela."),
+            ("Está en la cocina, con la abuela.", "Pregunta mañana, por favor."),
+        )
+    ]
+    path = workplace / "data/sources/mine.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = FileConversations(source="file", id="mine.jsonl", format="preferences")
+    found, _ = sources.read_sources(Raw(sources=[source]), ["es"], path.parent)
+    cut, _ = threads.extract_threads(found, Threads(validation=0.0, test=0.01))
+    rule = Rule(name="r", chosen="best", rejected="worst", judge="people", min_margin=0)
+    made, tally = pairs.make_pairs(cut, [], [], Pairs(rules=[rule], max_cut_rejected=0))
+    assert {row.split for row in cut} == {"train"}
+    assert tally["r"].dropped["contradictory"] == 8
+    assert {pair.sides[1][0] for pair in made} == {"Pregunta mañana, por favor."}
+    assert len(made) == 4

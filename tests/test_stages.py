@@ -594,6 +594,7 @@ def test_pairs(judged: list[Thread]) -> None:
         (row.id, "es", row.split, row.reference, "No lo sé.") for row in judged[1:]
     }
     dropped = {
+        "contradictory": 0,
         "cut": 0,
         "empty": 0,
         "identical": 0,

@@ -25,7 +25,7 @@ from mothertongue.measurements import SampleScore
 from mothertongue.params import Column, Metrics, PairwiseJudge, WinRate
 from mothertongue.records import Message, Thread, unit_hash
 from mothertongue.rows import read_rows, write_json, write_rows
-from mothertongue.sampling import NextTokenLogprobs
+from mothertongue.sampling import Model, NextTokenLogprobs
 from mothertongue.store import Store
 from stages import win_rate as stage
 
@@ -222,6 +222,8 @@ Judge = Callable[[str, str, str], tuple[int, float]]  # question, first, second 
 
 class Fake:
     """A model that says what a function of the two answers says."""
+
+    encode, find_options = Model.encode, Model.find_options
 
     def __init__(self, chat: Chat, judge: Judge) -> None:
         self.chat, self.judge, self.folder, self.asked = chat, judge, Path("models/base"), 0

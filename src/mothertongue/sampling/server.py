@@ -150,6 +150,8 @@ class Server:
                     yield places[future], result
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            client.close()
+            self.__dict__.pop("_client", None)
         if isinstance(problem, BadInput):
             raise problem
         if problem:
