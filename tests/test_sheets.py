@@ -104,7 +104,7 @@ def test_a_table_is_filled_and_read_back(sheet: list[AnnotatedItem]) -> None:
     Path("filled.tsv").write_text(filled, encoding="utf-8-sig")
     assert (
         read_back("filled.tsv")
-        == "data/human/ana.jsonl: 3 of 4 items; `git add` it, so that experiments have it as well\n"
+        == "data/human/ana.jsonl: 4 of 4 items; `git add` it, so that experiments have it as well\n"
     )
     assert (
         read_back("filled.tsv", "ben")
@@ -252,30 +252,36 @@ def test_a_page_is_filled_by_keys_in_a_browser(sheet: list[AnnotatedItem], brows
     browser.press(*"Ana 2 López")
     assert place() == "1 of 4, 0 chosen"  # a digit of the name is no choice
     browser.press(TAB, "1", "2")
-    time.sleep(1)  # Chromium hands what a page keeps to another process, and nobody loads a page again faster
+    assert place() == "3 of 4, 2 chosen"
     browser.ask("/refresh", {})
     assert place() == "3 of 4, 2 chosen"
     assert browser.run("return document.getElementById('name').value") == "Ana 2 López"
     browser.press("0", BACK, BACK, "2", NEXT)  # twice back, to the second, which is chosen anew
     assert place() == "4 of 4, 3 chosen"
+    browser.press("1", "2")
+    assert place() == "4 of 4, 4 chosen: the last one, save the file"  # and a key too many changes nothing
     go_to("save")
     browser.press(ENTER)
     saved = tmp_path / "downloads/Ana-2-López.tsv"
     deadline = time.monotonic() + 60
-    while not saved.exists() and time.monotonic() < deadline:
+    while not (saved.exists() and saved.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert (
         read_back(str(saved))
-        == "data/human/ana.jsonl: 3 of 4 items; `git add` it, so that experiments have it as well\n"
+        == "data/human/ana.jsonl: 4 of 4 items; `git add` it, so that experiments have it as well\n"
     )
     found = annotations.read_items(Path("data/human"))
     assert {item.id: item.annotations[0].preferred for item in found} == {
         sheet[0].id: 1,
         sheet[1].id: 2,
         sheet[2].id: 0,
+        sheet[3].id: 1,
     }
     go_to("anew")
-    for answer_to_question, expected in (("dismiss", "4 of 4, 3 chosen"), ("accept", "1 of 4, 0 chosen")):
+    for answer_to_question, expected in (
+        ("dismiss", "4 of 4, 4 chosen: the last one, save the file"),
+        ("accept", "1 of 4, 0 chosen"),
+    ):
         browser.press(ENTER)
         browser.ask(f"/alert/{answer_to_question}", {})
         assert place() == expected
