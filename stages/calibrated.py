@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mothertongue import annotations, console, judging, params
+from mothertongue import annotations, console, judging, params, sampling
 from mothertongue.files import new_file
 from mothertongue.judging import accuracy, calibration, cards
 from mothertongue.rows import write_json
@@ -27,6 +27,7 @@ def main(name: str, human: Path, folder: Path, out: Path, curve: Path) -> None:
     values, items = params.load(), annotations.read_items(human)
     entry = params.get_entry("scored", values.scored, name)
     found: dict[str, cards.Card] = {}
+    used = None
     if items:
         model = judging.open_model(entry, folder, Store())
         verdicts = judging.judge_answers(*calibration.build_threads(items), name, entry, model)
@@ -34,9 +35,10 @@ def main(name: str, human: Path, folder: Path, out: Path, curve: Path) -> None:
         own = {each for each, generator in values.generated.items() if generator.model in same}
         sign = partial(accuracy.build_signature, name=name, params=entry, model=model)
         found = calibration.build_cards(items, verdicts, own, values.seed, sign)
+        used = sampling.summarize_usage(model)
     with new_file(curve) as file:
         file.write(cards.render_reliability(found).encode())
-    write_json(out, {code: card.model_dump() for code, card in found.items()})
+    write_json(out, {"cards": {code: card.model_dump() for code, card in found.items()}, "usage": used})
     console.say(f"{out}: {len(items)} items that people have judged" + ("" if items else "; not calibrated"))
 
 

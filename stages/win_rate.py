@@ -37,7 +37,8 @@ def main(name: str, threads: Path, measured: Path, folder: Path, out: Path, item
     )
     found = win_rate.summarize(matches, entry, limits, values.seed, sign)
     write_rows(items, matches)
-    write_json(out, {code: rates.model_dump() for code, rates in found.items()})
+    used = sampling.summarize_usage(model)
+    write_json(out, {"rates": {code: rates.model_dump() for code, rates in found.items()}, "usage": used})
     console.say(f"{out}: {len(matches)} comparisons of {len(answers)} columns on {len(asked)} questions")
 
 

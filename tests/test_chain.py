@@ -247,7 +247,7 @@ def test_two_languages_have_figures_each_and_together(bilingual: tuple[toy.Works
     judged = json.loads((copy.root / "metrics/scored/rubric.json").read_text(encoding="utf-8"))
     assert set(judged["languages"]) == {"es", "it"}
     assert judged["accuracy"]["plain"]["samples"] == sum(of["plain"]["samples"] for of in judged["languages"].values())
-    rates = json.loads((copy.root / "metrics/win_rate/base.json").read_text(encoding="utf-8"))
+    rates = json.loads((copy.root / "metrics/win_rate/base.json").read_text(encoding="utf-8"))["rates"]
     assert set(rates) == {"", "es", "it"}
     for code, of in rates.items():
         held_out = [row for row in threads if code in ("", row.language)]

@@ -7,6 +7,7 @@ import pytest
 
 from mothertongue import effort
 from mothertongue.errors import BadInput
+from mothertongue.params import Params
 
 
 def write(path: Path, value: object) -> None:
@@ -14,14 +15,20 @@ def write(path: Path, value: object) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def test_usage_with_and_without_a_price(tmp_path: Path) -> None:
+def test_usage_with_and_without_a_price(tmp_path: Path, values: Params) -> None:
     used = {"requests": 4, "prompt_tokens": 280, "tokens": 12}
-    write(tmp_path / "generated/own.json", {"answers": 4, "usage": used})
-    write(tmp_path / "scored/judge.json", {"usage": used | {"cost": 0.0148}})
-    page = effort.render_usage(effort.read_usage(tmp_path, ["own"], ["judge"]))
-    assert page.splitlines()[-2:] == [
-        "| `generated.own` | 4 | 280 | 12 | – |",
-        "| `scored.judge` | 4 | 280 | 12 | 0.0148 |",
+    for name in ("plain", "other"):
+        write(tmp_path / f"generated/{name}.json", {"answers": 4, "usage": used})
+    for name in ("rubric", "second"):
+        write(tmp_path / f"scored/{name}.json", {"usage": used | {"cost": 0.0148}})
+        write(tmp_path / f"calibrated/{name}.json", {"cards": {}, "usage": used if name == "second" else None})
+    page = effort.render_usage(effort.read_usage(tmp_path, values))
+    assert page.splitlines()[-5:] == [
+        "| `generated plain` | 4 | 280 | 12 | – |",
+        "| `generated other` | 4 | 280 | 12 | – |",
+        "| `scored rubric` | 4 | 280 | 12 | 0.0148 |",
+        "| `scored second` | 4 | 280 | 12 | 0.0148 |",
+        "| `calibrated second` | 4 | 280 | 12 | – |",
     ]
 
 

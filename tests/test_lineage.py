@@ -61,7 +61,7 @@ def project(workplace: Path) -> dict[str, Thread]:
     ]  # fmt: skip
     write_rows(Path("data/scored/second.jsonl"), verdicts)
     for name in ("rubric", "second"):
-        write_json(Path(f"metrics/calibrated/{name}.json"), {})
+        write_json(Path(f"metrics/calibrated/{name}.json"), {"cards": {}, "usage": None})
     made = CliRunner().invoke(
         pairs.main,
         ["data/threads.jsonl", "data/generated", "data/scored", "metrics/calibrated", "data/pairs.jsonl",

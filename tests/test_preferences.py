@@ -365,7 +365,7 @@ def test_from_a_source_to_pairs_and_back(form: str) -> None:
     write_rows(Path("data/generated/other.jsonl"), [])
     for name in ("rubric", "second"):
         write_rows(Path(f"data/scored/{name}.jsonl"), [])
-        write_json(Path(f"metrics/calibrated/{name}.json"), {})
+        write_json(Path(f"metrics/calibrated/{name}.json"), {"cards": {}, "usage": None})
     made = CliRunner().invoke(
         pairs_stage.main,
         ["data/threads.jsonl", "data/generated", "data/scored", "metrics/calibrated", "data/pairs.jsonl",

@@ -517,7 +517,7 @@ def test_a_judge_that_nobody_compared_is_not_calibrated(asked: list[str]) -> Non
         0,
         "metrics/calibrated/rubric.json: 0 items that people have judged; not calibrated\n",
     )
-    assert read_json("metrics/calibrated/rubric.json") == {}
+    assert read_json("metrics/calibrated/rubric.json") == {"cards": {}, "usage": None}
     assert not asked
 
 
@@ -530,7 +530,7 @@ def test_a_judge_against_people(asked: list[str]) -> None:
         0,
         "metrics/calibrated/rubric.json: 12 items that people have judged\n",
     )
-    card = read_json("metrics/calibrated/rubric.json")["es"]
+    card = read_json("metrics/calibrated/rubric.json")["cards"]["es"]
     assert (card["items"], card["answers"], card["unscored"]) == (12, 24, 0)
     assert card["raters"]["judge"]["agreement"]["value"] == 0.5
     assert len(asked) == 24
@@ -576,7 +576,7 @@ def judged(workplace: Path) -> list[Thread]:
     write_rows(Path("data/scored/second.jsonl"), verdicts)
     write_rows(Path("data/scored/rubric.jsonl"), [])
     for name in ("rubric", "second"):
-        write_json(Path(f"metrics/calibrated/{name}.json"), {})
+        write_json(Path(f"metrics/calibrated/{name}.json"), {"cards": {}, "usage": None})
     return rows
 
 
@@ -794,7 +794,7 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
     assert "| judge | generator |" in page
     assert "held-out questions" not in page
     assert "Not calibrated, as people have judged nothing in data/human: `rubric`, `second`." in page
-    assert "| `scored.second` | 3 | 30 | 9 | – |" in page
+    assert "| `scored second` | 3 | 30 | 9 | – |" in page
     assert "| `dpo` | 4 | 0 | 2 | 0.500 |" in page
 
 

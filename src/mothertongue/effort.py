@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mothertongue.files import read_json_object
+from mothertongue.params import Params
 
 LAST = (  # of metrics/adapter/<step>.json
     "loss",
@@ -16,11 +17,16 @@ LAST = (  # of metrics/adapter/<step>.json
 )
 
 
-def read_usage(metrics: Path, generators: Iterable[str], judges: Iterable[str]) -> dict[str, dict[str, float]]:
-    """What stages `generated` and `scored` counted, by the entry's name and section."""
-    paths = [(f"generated.{name}", metrics / f"generated/{name}.json") for name in sorted(generators)]
-    paths += [(f"scored.{name}", metrics / f"scored/{name}.json") for name in sorted(judges)]
-    return {name: read_json_object(path, "run the stage that makes it")["usage"] for name, path in paths}
+def read_usage(metrics: Path, values: Params) -> dict[str, dict[str, Any]]:
+    """What the stages that ask models counted, by stage and entry.
+
+    A judge that had no people's answers to judge has no row of stage `calibrated`.
+    """
+    asked: dict[str, Iterable[str]] = {"generated": values.generated, "scored": values.scored}
+    asked |= {"calibrated": values.scored, "win_rate": values.win_rate}
+    paths = {f"{stage} {name}": metrics / stage / f"{name}.json" for stage, names in asked.items() for name in names}
+    found = {name: read_json_object(path, "run the stage that makes it")["usage"] for name, path in paths.items()}
+    return {name: used for name, used in found.items() if used}
 
 
 def read_trainings(metrics: Path, steps: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -28,13 +34,14 @@ def read_trainings(metrics: Path, steps: Iterable[str]) -> dict[str, dict[str, A
     return {name: read_json_object(metrics / f"adapter/{name}.json", "run stage adapter") for name in steps}
 
 
-def render_usage(found: Mapping[str, Mapping[str, float]]) -> str:
+def render_usage(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: requests, tokens and cost of each entry; no cost where params.yaml has no price."""
     lines = [
         "What generators and judges were asked, whether it was computed for this run or found in the sample store.",
-        "Cost is by the `price` of a server's model.",
+        "Equal requests to a server count once; there is no cost where its model has no `price`, or it did not count all",
+        "tokens.",
         "",
-        "| entry | requests | tokens: prompts | answers | cost |",
+        "| stage and entry | requests | tokens: prompts | answers | cost |",
         "|---|--:|--:|--:|--:|",
     ]
     for name, used in found.items():

@@ -50,7 +50,7 @@ def read_cards(folder: Path, judges: Iterable[str]) -> dict[str, dict[str, Card]
     found = {}
     for judge in judges:
         path = folder / f"{judge}.json"
-        written = read_json_object(path, "run stage calibrated")
+        written = read_json_object(path, "run stage calibrated")["cards"]
         found[judge] = {
             code: parse(Card, value, f"{path}: {code or 'all languages'}") for code, value in written.items()
         }

@@ -100,7 +100,7 @@ class Rates(Row):
 
 def read_rates(path: Path) -> dict[str, Rates]:
     """What stage win_rate wrote, by language ("" for all together where there are several)."""
-    written = read_json_object(path, "run stage win_rate")
+    written = read_json_object(path, "run stage win_rate")["rates"]
     return {code: parse(Rates, value, f"{path}: {code or 'all languages'}") for code, value in written.items()}
 
 
