@@ -38,8 +38,8 @@ def render_usage(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: requests, tokens and cost of each entry; no cost where params.yaml has no price."""
     lines = [
         "What generators and judges were asked, whether it was computed for this run or found in the sample store.",
-        "Equal requests to a server count once; there is no cost where its model has no `price`, or it did not count all",
-        "tokens.",
+        "Equal requests to a server count once; there is no cost where its model has no `price`, or it did not count",
+        "all tokens.",
         "",
         "| stage and entry | requests | tokens: prompts | answers | cost |",
         "|---|--:|--:|--:|--:|",
