@@ -663,6 +663,10 @@ OTHER = "take another source"
          "13: raw.sources.0.columns: format messages names no columns; remove it"),
         ([("rubric: {kind: rubric", "rubric: {kind: grades, criteria: {relevance: 1, clarity: 1}, votes: 3")],
          "46: scored.rubric.votes: each vote begins with another criterion, and there are 2; make it that at most"),
+        ([("format: messages}", "format: messages, sides: {prompt: q, chosen: a, rejected: b}}")],
+         "13: raw.sources.0.sides: format messages names no sides; remove it"),
+        ([("format: messages}", "format: preferences, sides: {prompt: q, chosen: a, rejected: b, score_chosen: c}}")],
+         "13: raw.sources.0.sides: a score of one side alone; name both, or neither"),
         # rules whose pairs a step learns
         ([("  beta: 0.1", "  beta: 0.1\n    rules: [reference_over_plian]")],
          "62: adapter.dpo.rules.0: no 'reference_over_plian'; take one of reference_over_plain"),

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from mothertongue import conversations, pairs, params, sources, threads
 from mothertongue.conversations import FindLanguage, Numbered, row_language
 from mothertongue.errors import BadInput
-from mothertongue.params import FileConversations, HubConversations, Pairs, Ratings, Raw, Rule, Threads
+from mothertongue.params import FileConversations, HubConversations, Pairs, Ratings, Raw, Rule, Sides, Threads
 from mothertongue.records import Answer, Conversation, Pair, RowCounts, Thread
 from mothertongue.rows import read_rows, write_json, write_rows
 from stages import explain, filtered, raw
@@ -458,3 +458,14 @@ def test_rows_that_contradict_each_other_are_not_learned(workplace: Path) -> Non
     assert tally["r"].dropped["contradictory"] == 8
     assert {pair.sides[1][0] for pair in made} == {"Pregunta mañana, por favor."}
     assert len(made) == 4
+
+
+def test_sides_under_other_names() -> None:
+    sides = Sides(prompt="q", chosen="good", rejected="bad", score_chosen="up", score_rejected="down")
+    row = {"q": "¿Dónde?", "good": "Aquí.", "bad": "No.", "up": 4, "down": 1, "prompt": "not this", "lang": "es"}
+    (found,), _ = conversations.from_preferences("s", conversations.rename_sides([("1", row)], sides), SPANISH)
+    assert [turn.content for turn in found.messages] == ["¿Dónde?", "Aquí."]
+    assert [(each.text, each.score) for each in found.rated[0].answers] == [("Aquí.", 4), ("No.", 1)]
+    for broken in (["x"], {key: value for key, value in row.items() if key != "bad"}):
+        with pytest.raises(BadInput, match=r"^2: (bad|q): missing; add it, or correct `sides` of the source$"):
+            list(conversations.rename_sides([("2", broken)], sides))

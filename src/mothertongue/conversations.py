@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from mothertongue.errors import BadInput
-from mothertongue.params import Columns, Ratings, Replies
+from mothertongue.params import Columns, Ratings, Replies, Sides
 from mothertongue.records import Conversation, Message, Rated, RatedTurn, Role, RowCounts, row_id
 from mothertongue.rows import NonBlank, Row, parse
 
@@ -233,6 +233,17 @@ def _number(row: object, name: str, where: str, block: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e100:
         raise BadInput(f"{where}: {name}: input should be a number, got {str(value)[:60]}; take another column")
     return float(value)
+
+
+def rename_sides(rows: Numbered, sides: Sides) -> Numbered:
+    """Rows of other names as from_preferences reads them. Raises BadInput where a row lacks one of them."""
+    names = {ours: theirs for ours, theirs in sides.model_dump().items() if theirs is not None}
+    for where, row in rows:
+        if not isinstance(row, dict) or (missing := [theirs for theirs in names.values() if theirs not in row]):
+            what = missing[0] if isinstance(row, dict) else sides.prompt
+            raise BadInput(f"{where}: {what}: missing; add it, or correct `sides` of the source")
+        codes = {name: row[name] for name in ("language", "lang") if name in row}
+        yield where, {ours: row[theirs] for ours, theirs in names.items()} | codes
 
 
 def from_preferences(source: str, rows: Numbered, find_language: FindLanguage) -> tuple[list[Conversation], RowCounts]:

@@ -168,6 +168,16 @@ class Columns(Section):
     assistant: Id
 
 
+class Sides(Section):
+    """The fields of a row that are a prompt and its two answers, under other names than these."""
+
+    prompt: Id
+    chosen: Id
+    rejected: Id
+    score_chosen: Id | None = None  # where the row has scores of both
+    score_rejected: Id | None = None
+
+
 class Ratings(Section):
     """The fields of a row that are a prompt, one answer to it, and numbers that say how good the answer is."""
 
@@ -192,6 +202,7 @@ class HubConversations(Hub):
     split: str  # or a part of one, such as train[:10%]
     replies: Replies | None = None  # OpenAssistant's formats only, which need it
     columns: Columns | None = None  # format columns only, which needs it
+    sides: Sides | None = None  # format preferences only, where its fields have other names
     ratings: Ratings | None = None  # format ratings only, which needs it
     language: Language | None = None  # of all rows; where it is missing, each row names its own, or there is only one
 
@@ -204,6 +215,7 @@ class FileConversations(Section):
     format: Format
     replies: Replies | None = None  # OpenAssistant's formats only, which need it
     columns: Columns | None = None  # format columns only, which needs it
+    sides: Sides | None = None  # format preferences only, where its fields have other names
     ratings: Ratings | None = None  # format ratings only, which needs it
     language: Language | None = None  # as for the hub
 

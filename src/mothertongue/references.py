@@ -80,6 +80,10 @@ def _sources(params: Params) -> Iterator[Problem]:
                 yield (*where, "columns"), f"format {source.format} names no columns; remove it"
             if source.columns and len({*source.columns.user, source.columns.assistant}) <= len(source.columns.user):
                 yield (*where, "columns"), "a column is there twice; name each once"
+            if source.sides and source.format != "preferences":
+                yield (*where, "sides"), f"format {source.format} names no sides; remove it"
+            if source.sides and (source.sides.score_chosen is None) != (source.sides.score_rejected is None):
+                yield (*where, "sides"), "a score of one side alone; name both, or neither"
             if source.format == "columns" and not source.columns:
                 yield (*where, "columns"), "missing; add {user: [...], assistant: ...}"
             if source.ratings and source.format != "ratings":

@@ -20,6 +20,7 @@ from mothertongue.conversations import (
     from_preferences,
     from_prompts,
     from_ratings,
+    rename_sides,
     row_language,
 )
 from mothertongue.errors import BadInput
@@ -150,7 +151,8 @@ def parse_source(
             assert source.columns is not None
             return from_columns(source.id, rows, find_language, source.columns)
         case "preferences":
-            return from_preferences(source.id, rows, find_language)
+            named = rows if source.sides is None else rename_sides(rows, source.sides)
+            return from_preferences(source.id, named, find_language)
         case "ratings":
             assert source.ratings is not None
             return from_ratings(source.id, rows, find_language, source.ratings)
