@@ -288,7 +288,7 @@ def test_the_guides_sources_and_rule_load(tmp_path: Path) -> None:
     yaml.dump(values, tmp_path / "params.yaml")
     loaded = params.load(tmp_path / "params.yaml")
     formats = [source.format for source in loaded.raw.sources]
-    assert formats == ["preferences", "ratings", "oasst_messages"]
+    assert formats == ["preferences", "preferences", "ratings", "oasst_messages"]
 
 
 # From a source to pairs, and back.

@@ -25,7 +25,7 @@ from mothertongue.measurements import SampleScore
 from mothertongue.params import Column, Metrics, PairwiseJudge, WinRate
 from mothertongue.records import Message, Thread, unit_hash
 from mothertongue.rows import read_rows, write_json, write_rows
-from mothertongue.sampling import Model, NextTokenLogprobs
+from mothertongue.sampling import Model, NextTokenLogprobs, Usage
 from mothertongue.store import Store
 from stages import win_rate as stage
 
@@ -228,6 +228,7 @@ class Fake:
     def __init__(self, chat: Chat, judge: Judge) -> None:
         self.chat, self.judge, self.folder, self.asked = chat, judge, Path("models/base"), 0
         self.identity = {"weights": "w", "engine": "transformers 5"}
+        self.usage, self.price = Usage(2, 20, 2), None
 
     def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs], label: str) -> list[list[float]]:
         assert label == "scored win_rate base"
