@@ -70,7 +70,7 @@ def test_folders_that_stages_read_whole() -> None:
     assert check.list_folder_deps(PIPELINE, OUTPUTS) == FOLDERS
     pipeline, values = (YAML(typ="safe", pure=True).load(ROOT / name) for name in ("dvc.yaml", "params.yaml"))
     found = check.list_folder_deps(pipeline, check.list_outputs(pipeline, values))
-    names = ("adapter", "calibrated", "generated", "measured", "scored", "win_rate")
+    names = ("adapter", "calibrated", "generated", "measured", "scored")
     assert found == ["data/generated", "data/scored", *(f"metrics/{name}" for name in names)]
 
 

@@ -653,7 +653,7 @@ def test_both_kinds_are_scored_and_compared_with_people(
     Path("data/human/ana.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in people), encoding="utf-8")
     result = CliRunner().invoke(calibrated.main, [name, "data/human", str(folder), "card.json", "curve.csv"])
     assert result.exit_code == 0, result.output
-    cards = json.loads(Path("card.json").read_text(encoding="utf-8"))
+    cards = json.loads(Path("card.json").read_text(encoding="utf-8"))["cards"]
     rated = cards["en"]["raters"]["judge"]
     assert (cards["en"]["items"], cards["en"]["unscored"]) == (12, 0)
     assert 0 <= rated["agreement"]["low"] <= rated["agreement"]["value"] <= rated["agreement"]["high"] <= 1

@@ -17,6 +17,7 @@ from mothertongue.chat import Chat
 from mothertongue.params import Model, VersionModel
 from mothertongue.records import Answer, Thread, reference_answer
 from mothertongue.sampling import Completion, Generation, NextTokenLogprobs
+from mothertongue.sampling import Model as RealModel
 
 COMMITS = {1: "1" * 40, 2: "2" * 40}
 ANY = "chosen: reference, rejected: plain"
@@ -26,6 +27,8 @@ SECTION = "rounds: {prompts: 8, judge: second, max_drift: 0.25}\n"
 
 class Grading:
     """Stands for a model: a grade for whatever it reads, and a question with its own name for a new prompt."""
+
+    encode, find_options = RealModel.encode, RealModel.find_options
 
     def __init__(self, folder: Path, chat: Chat, grade: int) -> None:
         self.folder, self.chat, self.grade = folder, chat, grade

@@ -104,7 +104,7 @@ def test_a_table_is_filled_and_read_back(sheet: list[AnnotatedItem]) -> None:
     Path("filled.tsv").write_text(filled, encoding="utf-8-sig")
     assert (
         read_back("filled.tsv")
-        == "data/human/ana.jsonl: 4 of 4 items; `git add` it, so that experiments have it as well\n"
+        == "data/human/ana.jsonl: 3 of 4 items; `git add` it, so that experiments have it as well\n"
     )
     assert (
         read_back("filled.tsv", "ben")

@@ -141,7 +141,7 @@ def write_params(path: Path, base: Path) -> None:
     }
     values["generated"] = {"plain": common | {"system_prompt": False}, "guided": common | {"system_prompt": True}}
     values["scored"]["rubric"]["min_label_mass"] = 0.0
-    values["win_rate"]["base"]["min_label_mass"] = 0.0
+    values["win_rate"] = {"base": {"opponent": "base", "model": "base", "engine": "vllm", "min_label_mass": 0.0}}
     values["pairs"] = {
         "rules": [
             {"name": "over_plain", "chosen": "reference", "rejected": "plain", "judge": "assumption", "min_margin": 0},
