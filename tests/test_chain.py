@@ -466,7 +466,8 @@ def test_a_removed_generator_leaves_nothing_and_comes_back_from_the_cache(used: 
     answers = used.root / "data/generated/guided.jsonl"
     assert answers.exists()
     printed = used.run(sys.executable, "-m", "mothertongue.check")
-    assert printed == "data/generated/guided.jsonl: removed, because no entry of params.yaml makes it\n"
+    outputs = ("data/generated/guided.jsonl", "metrics/generated/guided.json")
+    assert printed == "".join(f"{path}: removed, because no entry of params.yaml makes it\n" for path in outputs)
     assert not answers.exists()
     assert _lock(used) == {name: stage for name, stage in before.items() if name != "generated@guided"}
     assert set(toy.ran(used.run("dvc", "repro", "pairs"))) == {"scored@rubric", "calibrated@rubric", "pairs"}
@@ -545,10 +546,10 @@ def test_a_killed_generation_continues_from_the_sample_store(chain: toy.Chain, t
     _edit_params(copy, lambda values: values["generated"]["plain"].update(n=8))
     arguments = ("plain", "data/threads.jsonl", "models/base")
     elsewhere = toy.Workspace(copy.root, tmp_path / "undisturbed")
-    undisturbed = elsewhere.stage("generated", *arguments, "undisturbed.jsonl")
+    undisturbed = elsewhere.stage("generated", *arguments, "undisturbed.jsonl", "undisturbed.json")
 
     Store(copy.store)  # the tables are there before the stage is
-    running = copy.stage("generated", *arguments, "killed.jsonl")
+    running = copy.stage("generated", *arguments, "killed.jsonl", "killed.json")
     with closing(sqlite3.connect(copy.store / "samples.sqlite", timeout=60, isolation_level=None)) as db:
 
         def kept() -> int:
@@ -564,7 +565,7 @@ def test_a_killed_generation_continues_from_the_sample_store(chain: toy.Chain, t
     assert first % batch == 0
     assert not (copy.root / "killed.jsonl").exists()
 
-    printed = copy.stage("generated", *arguments, "killed.jsonl").ended()
+    printed = copy.stage("generated", *arguments, "killed.jsonl", "killed.json").ended()
     assert f"{rows} calls, {first} hits in the sample store ({first / rows:.0%}), {rows - first} misses" in printed
     undisturbed.ended()
     assert (copy.root / "killed.jsonl").read_bytes() == (copy.root / "undisturbed.jsonl").read_bytes()
