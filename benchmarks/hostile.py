@@ -10,8 +10,9 @@ it to the good answer. Its controls are `plain over good`, of the plain bad one,
 one with as many harmless words as the hostile one has more: of the good answer to the next question in its language.
 `gain` is `over good` less `filler over good`, paired by question. `over filler` is how often the judge prefers the
 hostile answer to the one with filler. Each two answers are judged alone, ties count half. Each attempt is in three
-languages, which count as one observation: intervals are over 16 of them. `random` and `longer` are judges that read
-nothing: an answer at random, and the one with more words. The second table is `over filler` by technique.
+languages, which count as one observation: intervals are over 16 of them. `random`, `longer` and `question` are judges
+that understand nothing: an answer at random, the one with more words, and the one more like the question (chrF++). The
+second table is `over filler` by technique.
 """
 
 import itertools
@@ -22,7 +23,7 @@ from pathlib import Path
 import click
 
 from benchmarks.judges import build_judges
-from mothertongue import judging, languages, params, significance
+from mothertongue import judging, languages, overlap, params, significance
 from mothertongue.judging.agreement import estimate_share
 from mothertongue.measurements import SampleScore
 from mothertongue.records import Answer, Message, Thread, row_id, unit_hash
@@ -140,6 +141,8 @@ def main(judges: Sequence[str], model: Path) -> None:
         scores[name] = {verdict.answer: verdict.score for verdict in verdicts}
     scores["random"] = {answer.id: unit_hash(answer.id) for answer in answers}
     scores["longer"] = {answer.id: float(len(languages.split_words(answer.text))) for answer in answers}
+    questions = {thread.id: thread.prompt[-1].content for thread in threads}
+    scores["question"] = {each.id: overlap.sentence_chrf(each.text, questions[each.thread]) for each in answers}
     heads = ("judge", "over good", "plain over good", "filler over good", "gain", "over filler", "unparsed")
     print(f"| {' | '.join(heads)} |\n|---|---|---|---|---|---|--:|")
     for name, each in scores.items():

@@ -54,7 +54,7 @@ def main(threads: int | None, repeats: int) -> None:
 
         def chain() -> int:
             engine.asked.clear()
-            found = answers.generate_answers(rows, name, generator, values.seed, model)
+            found, _ = answers.generate_answers(rows, name, generator, values.seed, model)
             return sum(answer.tokens for answer in found)
 
         def bare() -> int:

@@ -39,7 +39,7 @@ def main(name: str, human: Path, folder: Path, out: Path, curve: Path) -> None:
     with new_file(curve) as file:
         file.write(cards.render_reliability(found).encode())
     write_json(out, {"cards": {code: card.model_dump() for code, card in found.items()}, "usage": used})
-    console.say(f"{out}: {len(items)} items that people have judged" + ("" if items else "; not calibrated"))
+    console.say(f"{out}: {len(items)} items that people have judged; {cards.describe_agreement(found)}")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ def main(name: str, threads: Path, folder: Path, out: Path, report: Path) -> Non
     values, asked = params.load(), read_rows(threads, Thread)
     entry = params.get_entry("generated", values.generated, name)
     model = sampling.open_model(folder, entry.engine, Store())
-    rows = answers.generate_answers(asked, name, entry, values.seed, model)
+    rows, counts = answers.generate_answers(asked, name, entry, values.seed, model)
     write_rows(out, rows)
-    write_json(report, {"answers": len(rows), "usage": sampling.summarize_usage(model)})
-    console.say(f"{out}: {len(rows)} answers of {sum(row.tokens for row in rows)} tokens in all")
+    write_json(report, {"answers": counts.model_dump(), "usage": sampling.summarize_usage(model)})
+    console.say(f"{out}: answers {counts}, {sum(row.tokens for row in rows)} tokens in all")
 
 
 if __name__ == "__main__":

@@ -6,41 +6,41 @@ import click
 
 from mothertongue import console, diagnostics, pairs, params
 from mothertongue.judging import cards
-from mothertongue.records import Answer, Thread
+from mothertongue.records import Answer, Conversation, Thread
 from mothertongue.rows import read_folder, read_rows, write_json, write_rows
 from mothertongue.verdicts import Verdict
 
 
 @click.command()
-@click.argument("threads", type=click.Path(path_type=Path))
-@click.argument("generated", type=click.Path(path_type=Path))
-@click.argument("scored", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
 @click.argument("calibrated", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("report", type=click.Path(path_type=Path))
 @click.argument("curves", type=click.Path(path_type=Path))
-def main(threads: Path, generated: Path, scored: Path, calibrated: Path, out: Path, report: Path, curves: Path) -> None:
+def main(data: Path, calibrated: Path, out: Path, report: Path, curves: Path) -> None:
     """Pair answers by the rules in section `pairs` of params.yaml.
 
-    THREADS contains the threads, GENERATED an <generator>.jsonl each, SCORED a <judge>.jsonl each, CALIBRATED its
-    <judge>.json. OUT gets one pair a line, REPORT what each rule's pairs are like and the number of threads dropped by
-    each reason, CURVES histograms.
+    The folder DATA contains conversations, threads, the answers of each generator and the verdicts of each judge,
+    CALIBRATED a <judge>.json each. OUT gets one pair a line, REPORT what each rule's pairs are like and the number of
+    threads dropped by each reason, CURVES histograms.
     """
     values = params.load()
-    asked = read_rows(threads, Thread)
-    given = read_folder(generated, values.generated, Answer)
-    verdicts = read_folder(scored, values.scored, Verdict)
+    asked = read_rows(data / "threads.jsonl", Thread)
+    given = read_folder(data / "generated", values.generated, Answer)
+    verdicts = read_folder(data / "scored", values.scored, Verdict)
     people = cards.read_cards(calibrated, values.scored)
     codes = sorted({thread.language for thread in asked})
-    agreed = cards.check_agreement(people, values.pairs.rules, codes, values.calibrated.min_agreement)
-    rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs)
-    about = diagnostics.describe_pairs(rows, counts, values.pairs.rules, asked, agreed)
+    rules = cards.choose_judges(people, values.pairs.rules, codes)
+    agreed = cards.check_agreement(people, rules, codes, values.calibrated.min_agreement)
+    rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs.model_copy(update={"rules": rules}))
+    sources = {row.id: row.source for row in read_rows(data / "filtered.jsonl", Conversation)}
+    about = diagnostics.describe_pairs(rows, counts, rules, asked, sources, agreed)
     diagnostics.check_limits(about, values.pairs)
-    diagnostics.write_histograms(curves, rows, values.pairs.rules)
+    diagnostics.write_histograms(curves, rows, rules)
     write_rows(out, rows)
     write_json(report, {name: row.model_dump() for name, row in about.items()})
-    for name, counted in counts.items():
-        console.say(f"{name}: {counted}{cards.describe_missing(agreed[name])}")
+    for name, row in about.items():
+        console.say(f"{name}, by {row.judge}: {row.threads}{cards.describe_missing(agreed[name])}")
     console.say(f"{out}: {len(rows)} pairs")
 
 

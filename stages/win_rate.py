@@ -16,19 +16,21 @@ from mothertongue.store import Store
 @click.argument("name")
 @click.argument("threads", type=click.Path(path_type=Path))
 @click.argument("measured", type=click.Path(path_type=Path))
+@click.argument("generated", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("items", type=click.Path(path_type=Path))
-def main(name: str, threads: Path, measured: Path, folder: Path, out: Path, items: Path) -> None:
+def main(name: str, threads: Path, measured: Path, generated: Path, folder: Path, out: Path, items: Path) -> None:
     """Compare each column's answers with those of the opponent of the entry NAME of section `win_rate` in params.yaml.
 
-    THREADS contains the held-out questions, the folder MEASURED the answers of each column, FOLDER the judge's model.
-    OUT gets the figures of each column and language, ITEMS the comparisons that they were computed from.
+    THREADS contains the held-out questions, the folders MEASURED and GENERATED the answers of each column and of each
+    generator, FOLDER the judge's model. OUT gets the figures of each column and language, ITEMS the comparisons that
+    they were computed from.
     """
     values = params.load()
     entry, limits = params.get_entry("win_rate", values.win_rate, name), values.metrics
     asked = [thread for thread in read_rows(threads, Thread) if thread.split == limits.split]
-    answers, signature = win_rate.read_answers(measured, list(limits.models), entry.opponent, asked)
+    answers, signature = win_rate.read_answers(measured, generated, list(limits.models), entry.opponent, asked)
     model = sampling.open_model(folder, entry.engine, Store())
     matches = win_rate.judge_answers(asked, answers, name, entry, model)
     texts = answers[entry.opponent]
@@ -39,7 +41,9 @@ def main(name: str, threads: Path, measured: Path, folder: Path, out: Path, item
     write_rows(items, matches)
     used = sampling.summarize_usage(model)
     write_json(out, {"rates": {code: rates.model_dump() for code, rates in found.items()}, "usage": used})
-    console.say(f"{out}: {len(matches)} comparisons of {len(answers)} columns on {len(asked)} questions")
+    console.say(
+        f"{out}: {len(matches)} comparisons of {len(limits.models)} columns on {len(texts)} of {len(asked)} questions"
+    )
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Numbering:
 
 def answer(chat: Chat, threads: Sequence[Thread] = THREADS, name: str = "plain", **changes: Any) -> list[Answer]:
     model: Any = Numbering(chat)
-    return generate_answers(threads, name, PLAIN.model_copy(update=changes), 1, model)
+    return generate_answers(threads, name, PLAIN.model_copy(update=changes), 1, model)[0]
 
 
 def answered(rows: Sequence[Answer]) -> set[str]:
@@ -56,7 +56,7 @@ def test_each_thread_has_its_answers_in_order(chat: Chat, system_prompt: bool) -
     model: Any = Numbering(chat)
     threads = [make_thread("Hola", "Buenas"), make_thread("Adiós", "Hasta luego", split="test")]
     params = PLAIN.model_copy(update={"n": 2, "system_prompt": system_prompt})
-    rows = generate_answers(threads, "plain", params, 7, model)
+    rows, _ = generate_answers(threads, "plain", params, 7, model)
     order = [(thread, index) for thread in threads for index in range(2)]
     assert rows == [
         Answer(

@@ -255,7 +255,7 @@ def test_scores_of_single_answers_are_correlated() -> None:
 def test_a_judge_without_any_score_has_a_card() -> None:
     items = parse(*(item(f"{n}", {"ana": [3, 2, 1]}, ["uno", "dos", "tres"]) for n in range(4)))
     (card,) = cards_of(items, {row.id: [None] * 3 for row in items}).values()
-    assert set(card.raters["judge"]) == {"unscored"}
+    assert set(card.raters["judge"]) == {"agreement_all", "unscored"}
     assert card.raters["judge"]["unscored"].value == 1
 
 
@@ -440,8 +440,9 @@ def card_with(low: float, value: float = 0.7) -> Card:
         unscored=0,
         pairs=40,
         undecided=2,
-        raters={"judge": {"agreement": row}},
+        raters={"judge": {"agreement": row, "agreement_all": row}},
         people={"people": {"agreement": row}},
+        sides={},
         reliability=[],
     )
 
@@ -468,6 +469,68 @@ def test_a_judge_under_min_agreement_makes_no_pairs() -> None:
     }
     assert cards.describe_missing(agreed["best_over_worst"]) == "; the judge is not calibrated (it)"
     assert cards.describe_missing(agreed["assumed"]) == ""
+
+
+def test_the_judge_that_agrees_best_with_people_ranks_where_a_rule_leaves_it_to_them() -> None:
+    rule = RULE.model_copy(update={"judge": "calibrated"})
+
+    def choose(found: dict[str, dict[str, Card]]) -> str:
+        named, chosen = cards.choose_judges(found, [RULE, rule], ["es", "it"])
+        assert named == RULE
+        assert chosen == RULE.model_copy(update={"judge": chosen.judge})
+        return chosen.judge
+
+    low, middle, high = (card_with(bound) for bound in (0.51, 0.56, 0.61))
+    assert choose({"first": {}, "second": {}}) == "first"  # people have judged nothing
+    assert choose({"first": {"es": middle}, "second": {"es": high}, "third": {"es": middle}}) == "second"
+    assert choose({"first": {"es": high, "it": low}, "second": {"es": middle, "it": middle}}) == "second"
+    assert choose({"first": {"es": middle}, "second": {"es": middle}}) == "first"
+    assert choose({"first": {"de": high}, "second": {"es": low}}) == "second"  # nobody's threads are in German
+    mute = {"agreement": high.raters["judge"]["agreement"], "agreement_all": low.raters["judge"]["agreement"]}
+    picky = high.model_copy(update={"raters": {"judge": mute}})
+    assert choose({"first": {"es": picky}, "second": {"es": middle}}) == "second"  # not to answer is no advantage
+    silent = high.model_copy(update={"raters": {"judge": {}}})
+    assert choose({"first": {"es": silent}, "second": {"es": low}}) == "second"
+
+
+def test_a_rule_is_gated_by_pairs_like_its_own() -> None:
+    """A judge that tells the expert from a model, and no model from another, ranks no models."""
+    rows = card_with(0.7).raters, card_with(0.45).raters
+    card = card_with(0.6).model_copy(update={"sides": {"expert": rows[0], "generated": rows[1]}})
+    expert = RULE.model_copy(update={"name": "expert", "chosen": "reference"})
+    agreed = cards.check_agreement({"rubric": {"es": card}}, [expert], ["es"], 0.55)["expert"]["es"]
+    assert agreed
+    assert agreed.raters["judge"]["agreement"].low == 0.7
+    for rule in (RULE, expert.model_copy(update={"min_margin": None})):  # whose judge finds the worst of models only
+        with pytest.raises(BadInput, match=r"on 0\.70 \[0\.45, 0\.90\] of 40 generated pairs \(es\), and the lower"):
+            cards.check_agreement({"rubric": {"es": card}}, [rule], ["es"], 0.55)
+    card = card.model_copy(update={"sides": {"expert": rows[0]}})
+    agreed_of = cards.check_agreement({"rubric": {"es": card}}, [RULE], ["es"], 0.55)["best_over_worst"]
+    assert cards.describe_missing(agreed_of) == "; the judge is not calibrated (es)"
+
+
+def test_a_judge_that_is_no_better_than_one_that_counts_words_is_named() -> None:
+    card = card_with(0.6)
+    longer = {"agreement": card.raters["judge"]["agreement"].model_copy(update={"value": 0.65})}
+    card = card.model_copy(update={"raters": card.raters | {"longer": longer}})
+    assert cards.describe_missing({"es": card}) == "; not shown to agree more than `longer`, 0.65 (es)"
+    lower = {"agreement": longer["agreement"].model_copy(update={"value": 0.59})}
+    assert cards.describe_missing({"es": card.model_copy(update={"raters": card.raters | {"longer": lower}})}) == ""
+
+
+def test_agreement_by_what_is_compared() -> None:
+    """The judge always prefers the expert, as people do, and of two models the one that people do not prefer."""
+    origins = [["reference", "plain"]] * 6 + [["plain", "other"]] * 4
+    items = parse(*(item(str(n), {"ana": 1}, origins=each) for n, each in enumerate(origins)))
+    scores: dict[str, list[float | None]] = {str(n): [5.0, 1.0] if n < 6 else [1.0, 5.0] for n in range(10)}
+    card = cards_of(items, scores)["es"]
+    found = {kind: (row["judge"]["agreement"].value, row["judge"]["agreement"].n) for kind, row in card.sides.items()}
+    assert found == {"expert": (1.0, 6), "generated": (0.0, 4)}
+    assert card.raters["judge"]["agreement"].value == 0.6
+    assert set(card.sides["expert"]) == {"judge", "random", "longer", "question", "shuffled"}
+    card = cards_of(items, scores | {"0": [5.0, None]})["es"]
+    assert card.sides["expert"]["judge"]["agreement"].n == 5
+    assert card.sides["expert"]["judge"]["agreement_all"].value == pytest.approx(5.5 / 6)
 
 
 def test_a_judge_that_cannot_be_compared_makes_no_pairs() -> None:

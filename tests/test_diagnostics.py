@@ -55,7 +55,7 @@ def pair(number: int, chosen: str, rejected: str, margin: float | None = None, s
 def describe(*pairs: Pair, people: dict[str, Card | None] | None = None) -> RulePairs:
     counts = RowCounts(total=9, kept=len(pairs), dropped={})
     threads = [thread(number) for number in range(9)]
-    return diagnostics.describe_pairs(pairs, {"r": counts}, [RULE], threads, {"r": people or {}})["r"]
+    return diagnostics.describe_pairs(pairs, {"r": counts}, [RULE], threads, {"c": "a file"}, {"r": people or {}})["r"]
 
 
 PAIRS = (
@@ -88,6 +88,16 @@ def test_lengths_margins_languages_and_likeness_by_hand() -> None:
     assert 10 < train.similarity.p10 < train.similarity.p90 < 80
 
 
+def test_pairs_are_counted_by_source() -> None:
+    threads = [thread(0), thread(1), thread(2).model_copy(update={"conversation": "d"})]
+    counts = {"r": RowCounts(total=3, kept=3, dropped={})}
+    rows = [pair(n, LONG, SHORT) for n in range(3)]
+    found = diagnostics.describe_pairs(rows, counts, [RULE], threads, {"c": "ours", "d": "theirs"}, {"r": {}})
+    assert found["r"].sources == {"ours": 2, "theirs": 1}
+    assert "By source, of all splits: `r` ours 2, theirs 1.\n" in diagnostics.render_pairs(found)
+    assert "By source" not in diagnostics.render_pairs({"r": describe(*PAIRS)})
+
+
 def test_near_copies_are_counted() -> None:
     found = describe(pair(0, LONG, LONG.replace("ciudad", "ciudades")), pair(1, LONG, ENGLISH))
     assert found.train
@@ -111,6 +121,7 @@ def test_label_noise_is_what_people_do_not_agree_with() -> None:
         undecided=0,
         raters=raters,
         people={"people": {}},
+        sides={},
         reliability=[],
     )
     noise = describe(*PAIRS, people={"es": card, "it": None}).label_noise
@@ -149,10 +160,10 @@ def test_the_report_has_a_row_for_each_rule(tmp_path: Path) -> None:
     found: dict[str, Any] = {"r": describe(*PAIRS, people={"es": None}), "none": describe()}
     write_json(tmp_path / "pairs.json", {name: row.model_dump() for name, row in found.items()})
     assert diagnostics.read_pairs(tmp_path / "pairs.json") == {"none": found["none"], "r": found["r"]}
-    people = {"people": found["none"].model_copy(update={"judge": "people"})}
+    people = {"people": found["none"].model_copy(update={"judge": "people", "basis": "people"})}
     assert diagnostics.render_pairs(people).splitlines()[-1].endswith(" | by people |")
     lines = diagnostics.render_pairs(found).splitlines()
-    assert lines[-2].startswith("| r | `j` | 4 | 8.0 | 7.8 | 0.667 [0.")
+    assert lines[-2].startswith("| r | `j` | 4 | 0 | 8.0 | 7.8 | 0.667 [0.")
     assert lines[-2].endswith(" | 0 | 1.62 | es not calibrated |")
-    assert lines[-1].startswith("| none | `j` | 0 | ")
+    assert lines[-1].startswith("| none | `j` | 0 | 0 | ")
     assert len({line.count("|") for line in lines[-4:]}) == 1

@@ -17,18 +17,22 @@ def write(path: Path, value: object) -> None:
 
 def test_usage_with_and_without_a_price(tmp_path: Path, values: Params) -> None:
     used = {"requests": 4, "prompt_tokens": 280, "tokens": 12}
-    for name in ("plain", "other"):
-        write(tmp_path / f"generated/{name}.json", {"answers": 4, "usage": used})
+    for refused, name in enumerate(("plain", "other")):
+        counts = {"total": 4, "kept": 4 - refused, "dropped": {"refused": refused}}
+        write(tmp_path / f"generated/{name}.json", {"answers": counts, "usage": used})
     for name in ("rubric", "second"):
-        write(tmp_path / f"scored/{name}.json", {"usage": used | {"cost": 0.0148}})
+        write(
+            tmp_path / f"scored/{name}.json",
+            {"verdicts": {"dropped": {"unparsed": 1, "error": 2}}, "usage": used | {"cost": 0.0148}},
+        )
         write(tmp_path / f"calibrated/{name}.json", {"cards": {}, "usage": used if name == "second" else None})
     page = effort.render_usage(effort.read_usage(tmp_path, values))
     assert page.splitlines()[-5:] == [
-        "| `generated plain` | 4 | 280 | 12 | – |",
-        "| `generated other` | 4 | 280 | 12 | – |",
-        "| `scored rubric` | 4 | 280 | 12 | 0.0148 |",
-        "| `scored second` | 4 | 280 | 12 | 0.0148 |",
-        "| `calibrated second` | 4 | 280 | 12 | – |",
+        "| `generated plain` | 4 | 0 | 280 | 12 | – |",
+        "| `generated other` | 4 | 1 | 280 | 12 | – |",
+        "| `scored rubric` | 4 | 2 | 280 | 12 | 0.0148 |",
+        "| `scored second` | 4 | 2 | 280 | 12 | 0.0148 |",
+        "| `calibrated second` | 4 | 0 | 280 | 12 | – |",
     ]
 
 

@@ -102,5 +102,5 @@ def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.Mo
     assert lines[0] == "| judge | over good | plain over good | filler over good | gain | over filler | unparsed |"
     assert lines[2].startswith("| second | 0.500 [0.280, 0.720] (48) | 0.500 [0.280, 0.720] (48) |")
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| second", "| random", "| longer"]
-    assert lines[6] == "| over filler | second | random | longer |"
-    assert len(lines) == 8 + len(TECHNIQUES)
+    assert lines[7] == "| over filler | second | random | longer | question |"
+    assert len(lines) == 9 + len(TECHNIQUES)

@@ -64,8 +64,7 @@ def project(workplace: Path) -> dict[str, Thread]:
         write_json(Path(f"metrics/calibrated/{name}.json"), {"cards": {}, "usage": None})
     made = CliRunner().invoke(
         pairs.main,
-        ["data/threads.jsonl", "data/generated", "data/scored", "metrics/calibrated", "data/pairs.jsonl",
-         "metrics/pairs.json", "metrics/curves/pairs"],
+        ["data", "metrics/calibrated", "data/pairs.jsonl", "metrics/pairs.json", "metrics/curves/pairs"],
     )  # fmt: skip
     assert made.exit_code == 0, made.output
     suites = ("benchmark", "preference", "language", "perplexity", "translation")
@@ -164,7 +163,7 @@ def test_a_held_out_thread_shows_the_win_rates_that_its_answers_entered(project:
     row = next(row for row in project.values() if row.split != "train")
     common: dict[str, Any] = {
         "language": "es", "group": row.group, "answered": row.id, "flip": False, "alike": False, "words": 3,
-        "label_mass": 0.9,
+        "likeness": 0.0, "draw": 1.0, "label_mass": 0.9,
     }  # fmt: skip
     matches = [
         Match(id=row.id, column="dpo", outcome="win", **common),
@@ -209,6 +208,18 @@ def test_a_conversation_and_an_item_of_a_suite(project: dict[str, Thread]) -> No
         "item question-1 of data/suites",
         "  measured on base, suite benchmark: accuracy 1",
     ]
+
+
+def test_a_run_that_stopped_is_explained_as_far_as_it_came(project: dict[str, Thread]) -> None:
+    row = next(row for row in project.values() if row.split == "train")
+    before = explained(row.id)
+    paths = [Path("data/pairs.jsonl"), *sorted(Path("metrics/measured").glob("*/*.jsonl"))]
+    for path in paths:
+        path.unlink()
+    *lines, last = explained(row.id)
+    assert lines == [line for line in before if "pair" not in line]
+    assert last.startswith("not there, so not looked at: data/pairs.jsonl, metrics/measured/base/")
+    assert last.count(".jsonl") == len(paths)
 
 
 @pytest.mark.usefixtures("project")

@@ -36,7 +36,7 @@ TEXTS = {
 }
 
 
-def rule(chosen: str, rejected: str, margin: float = 0, judge: str = "j") -> Rule:
+def rule(chosen: str, rejected: str, margin: float | None = 0, judge: str = "j") -> Rule:
     return Rule(name=f"{chosen}_over_{rejected}", chosen=chosen, rejected=rejected, judge=judge, min_margin=margin)
 
 
@@ -70,15 +70,60 @@ ALL = [*GUIDED, REFERENCE, *PLAIN]
         ("guided", "plain", "g1 p1"),  # a generator that is chosen is its best
         ("plain", "worst", "p2 g2"),
         ("guided", "guided", "g1 g2"),
-        ("plain", "best", "margin"),  # the other way round is no pair
-        ("worst", "best", "margin"),
-        ("plain", "reference", "margin"),
+        ("plain", "best", "reversed"),  # the other way round is no pair
+        ("worst", "best", "reversed"),
+        ("plain", "reference", "reversed"),
     ],
 )
 @pytest.mark.parametrize("order", [1, -1], ids=["forwards", "backwards"])
 def test_shapes(chosen: str, rejected: str, expected: str, order: int) -> None:
     found = pairs.select_pair(rule(chosen, rejected), ALL[::order], "es")
     assert shown(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "expected"),
+    [("reference", "best", "r g1"), ("reference", "worst", "r g2"), ("best", "reference", "g1 r"),
+     ("guided", "worst", "g1 g2")],
+)  # fmt: skip
+@pytest.mark.parametrize("score", [0.0, None], ids=["worst of all", "no score"])
+def test_without_a_margin_the_judge_finds_a_rank_only(
+    chosen: str, rejected: str, expected: str, score: float | None
+) -> None:
+    """RigoChat 2: the expert's answer is the better one by assumption, whatever the judge says of it."""
+    candidates = [candidate("r", "reference", score), *GUIDED, *PLAIN]
+    assert shown(pairs.select_pair(rule(chosen, rejected, None), candidates, "es")) == expected
+    unscored = [candidate("r", "reference", 5), candidate("p", "plain", None)]
+    assert shown(pairs.select_pair(rule("reference", "best", None), unscored, "es")) == "no_verdict"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "scores", "expected"),
+    [
+        ("plain", "rated_worst", (1, 3), ("plain", 0)),
+        ("rated_best", "plain", (1, 3), (1, "plain")),
+        ("rated_best", "rated_worst", (3, 1), (0, 1)),
+        ("reference", "rated_worst", (3, 1), ("reference", 1)),
+        ("plain", "rated_worst", (2, 2), "no_answer"),  # neither is worse
+        ("plain", "rated_worst", (), "no_answer"),
+    ],
+)
+def test_an_answer_of_a_source_can_be_one_side(
+    chosen: str, rejected: str, scores: tuple[float, ...], expected: Any
+) -> None:
+    texts = ["Está cerca de la iglesia.", "Está en el mercado."]
+    rated = [Rated(text=text, score=score) for text, score in zip(texts, scores, strict=False)]
+    asked = THREAD.model_copy(update={"rated": rated})
+    params = section(rule(chosen, rejected, judge=ASSUMPTION))
+    found, counts = pairs.make_pairs([asked], [answer("plain")], [], params)
+    if isinstance(expected, str):
+        assert counts[f"{chosen}_over_{rejected}"].dropped[expected] == 1
+        return
+    (pair,) = found
+    both = [texts[name] if isinstance(name, int) else TEXTS[name] for name in expected]
+    assert [text for text, _ in pair.sides] == both
+    generators = ["people" if isinstance(name, int) else name for name in expected]
+    assert [side.generator for _, side in pair.sides] == generators
 
 
 def test_a_worse_reference_can_be_rejected() -> None:
@@ -107,7 +152,7 @@ def test_a_worse_reference_can_be_rejected() -> None:
         ([REFERENCE, candidate("p", "plain", 5)], 0, "tie"),
         ([REFERENCE, candidate("p", "plain", 5)], 1, "tie"),
         ([REFERENCE, candidate("p", "plain", 4.5)], 1, "margin"),
-        ([REFERENCE, candidate("p", "plain", 6)], 0, "margin"),
+        ([REFERENCE, candidate("p", "plain", 6)], 0, "reversed"),
         ([REFERENCE, candidate("p", "plain", 4)], 1, "r p"),  # the margin just holds
         # the rejected side may be cut and in any language, and the worst that has words is taken
         ([REFERENCE, candidate("p", "plain", 1, finish="length")], 1, "r p"),
@@ -121,7 +166,7 @@ def test_reasons_for_no_pair(candidates: list[Candidate], margin: float, expecte
 
 
 @pytest.mark.parametrize(
-    ("min_words", "expected"), [(1, "p4 p1"), (5, "p4 p2"), (6, "p3 p2"), (8, "identical"), (9, "too_short")]
+    ("min_words", "expected"), [(1, "p4 p1"), (5, "p4 p2"), (6, "p3 p2"), (8, "alone"), (9, "too_short")]
 )
 def test_answers_with_few_words_are_no_side(min_words: int, expected: str) -> None:
     texts = [("No lo sé.", 1), ("Creo que está muy cerca de la plaza.", 2), ("Está en la plaza del pueblo.", 3),
@@ -157,7 +202,7 @@ ENGLISH, SPANISH = candidate("e", "plain", 1, TEXTS["english"]), candidate("s", 
         ("en", "guided", "e g"),
         ("es", "guided", "s g"),
         ("it", "guided", "wrong_language"),
-        ("en", "plain", "identical"),  # the only one in English is the worst of all, too
+        ("en", "plain", "alone"),  # the only one in English is the worst of all, too
         ("es", "plain", "s e"),
     ],
 )
@@ -206,6 +251,7 @@ def test_by_assumption(chosen: str, rejected: str, candidates: list[Candidate], 
 
 
 ASKED = [Message(role="user", content="¿Dónde?")]
+SOURCES = {"c": "a file"}
 THREAD = Thread(
     id="t", conversation="c", language="es", group="g", split="train", prompt=ASKED, reference=TEXTS["reference"]
 )
@@ -271,7 +317,7 @@ def test_each_rule_and_thread_is_counted() -> None:
     ]
     assert {name: str(count) for name, count in counts.items()} == {
         "reference_over_plain": "1 of 2 (dropped: no_verdict 1)",
-        "guided_over_plain": "1 of 2 (dropped: margin 1)",
+        "guided_over_plain": "1 of 2 (dropped: reversed 1)",
         "best_over_worst": "2 of 2",
     }
     assert found[0] == Pair(
@@ -331,12 +377,12 @@ GOOD, FAIR, POOR = (TEXTS[name] for name in ("reference", "plain", "guided"))
         ([(GOOD, 4), (POOR, 3.5)], {}, "margin"),
         ([(GOOD, 4), (POOR, 4)], {}, "tie"),
         ([], {}, "no_answer"),
-        ([(GOOD, 4)], {}, "identical"),
+        ([(GOOD, 4)], {}, "alone"),
         ([(GOOD, 4), (f" {GOOD}", 0)], {}, "identical"),
         ([(GOOD, 4), (" ", 3), (POOR, 1)], {}, (GOOD, POOR)),
         ([(TEXTS["english"], 5), (GOOD, 4), (POOR, 1)], {}, (GOOD, POOR)),
         ([(TEXTS["english"], 5), (" ", 1)], {}, "wrong_language"),
-        ([(GOOD, 4), ("No.", 1)], {"min_words": 2}, "identical"),
+        ([(GOOD, 4), ("No.", 1)], {"min_words": 2}, "alone"),
         ([("Sí.", 4), ("No.", 1)], {"min_words": 2}, "too_short"),
         ([(GOOD, 4), ("No.", 1)], {"max_length_ratio": 5}, "length"),
         ([(GOOD, 4), (GOOD[:-2], 1)], {"max_similarity": 80}, "similar"),
@@ -378,7 +424,7 @@ NEAR, FAR = "Claro que sí, la biblioteca está en la plaza vieja.", "No tengo l
         ("reference", "worst", True, (GOOD, FAR)),
         ("reference", "best", True, (GOOD, NEAR)),
         ("guided", "plain", True, (NEAR, FAR)),
-        ("plain", "guided", True, "margin"),
+        ("plain", "guided", True, "reversed"),
         ("best", "worst", False, "no_verdict"),
         ("reference", "worst", False, "no_reference"),
     ],
@@ -609,7 +655,7 @@ def test_the_share_of_rejected_sides_that_were_cut() -> None:
     threads, answers = make_threads_and_samples({"train": "cc..", "validation": ".", "test": "c.."})
     rules = [rule("reference", "plain", judge=ASSUMPTION), rule("plain", "guided", judge=ASSUMPTION)]
     found, counts = pairs.make_pairs(threads, answers, [], section(*rules, max_cut_rejected=3 / 8))
-    about = diagnostics.describe_pairs(found, counts, rules, threads, {each.name: {} for each in rules})
+    about = diagnostics.describe_pairs(found, counts, rules, threads, SOURCES, {each.name: {} for each in rules})
     assert about["reference_over_plain"].splits == {
         "test": SplitCounts(pairs=3, cut_rejected=1, share=1 / 3),
         "train": SplitCounts(pairs=4, cut_rejected=2, share=0.5),

@@ -502,7 +502,7 @@ OTHER = "take another source"
          "83: quantized.int8: no entry of metrics.models measures int8; add one, or delete the level"),
         # win rates
         ([("win_rate: {}\n", WIN_RATE.replace("opponent: base", "opponent: bass"))],
-         "101: win_rate.base.opponent: no 'bass'; take one of base, prompted, dpo, nf4, int8"),
+         "101: win_rate.base.opponent: no 'bass'; take one of base, prompted, dpo, nf4, int8, plain, other"),
         ([("win_rate: {}\n", WIN_RATE.replace("model: base", "model: dpo"))],
          "101: win_rate.base.model: no 'dpo'; take one of base, elsewhere"),
         ([("win_rate: {}\n", WIN_RATE), ("preference, language, perplexity", "preference, perplexity")],
@@ -523,7 +523,7 @@ OTHER = "take another source"
          "46: scored.rubric.model: 'nf4' is made from the pairs that this makes; take one of base, elsewhere"),
         ([("  second: {", "  assumption: {")],
          ("47: scored.assumption: the name is reserved for the rules in pairs; take another\n"
-          "51: pairs.rules.0.judge: no 'second'; take one of assumption, chrf, people, rubric")),
+          "51: pairs.rules.0.judge: no 'second'; take one of assumption, calibrated, chrf, people, rubric")),
         *(([("  rubric: {", f"  {name}: {{")],
            f"46: scored.{name}: the name is reserved for the rules in pairs; take another")
           for name in ("people", "chrf", "best", "reference")),
@@ -565,11 +565,13 @@ OTHER = "take another source"
          "95: metrics.headline: 'int8' is no step, and a round starts from what the round before has trained"),
         # rules
         ([("chosen: reference", "chosen: refrence")],
-         "51: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, reference, worst"),
+         ("51: pairs.rules.0.chosen: no 'refrence'; take one of best, other, plain, rated_best, rated_worst, reference,"
+          " worst")),
         ([("rejected: plain", "rejected: plan")],
-         "51: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, reference, worst"),
+         ("51: pairs.rules.0.rejected: no 'plan'; take one of best, other, plain, rated_best, rated_worst, reference,"
+          " worst")),
         ([("judge: second", "judge: bleu")],
-         "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, chrf, people, rubric, second"),
+         "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, calibrated, chrf, people, rubric, second"),
         # by people's scores and by chrF++
         ([BY_PEOPLE],
          ("51: pairs.rules.0.judge: no source brings people's scores; add one of format preferences or ratings, or take"
@@ -584,6 +586,18 @@ OTHER = "take another source"
           " or worst")),
         ([("rejected: plain, judge: second", "rejected: reference, judge: chrf")],
          "51: pairs.rules.0.rejected: by chrf nothing is better than the expert's answer; take another side or judge"),
+        ([("judge: second, min_margin: 1", "judge: second, min_margin: null")],
+         ("51: pairs.rules.0.min_margin: can be null where a judge of section scored finds one side, best or worst;"
+          " make it 0")),
+        ([("rejected: plain, judge: second, min_margin: 1", "rejected: rated_worst, judge: second, min_margin: 1")],
+         ("51: pairs.rules.0.judge: judges the answers of generators, and not those that a source rated; take"
+          " assumption\n"
+          "51: pairs.rules.0.rejected: no source brings people's scores; add one of format preferences or ratings, or"
+          " take replies: ranked")),
+        ([("judge: second, min_margin: 1", "judge: calibrated, min_margin: 1")],
+         "51: pairs.rules.0.min_margin: each judge has its own unit; make it 0, or name a judge"),
+        ([("chosen: reference, rejected: plain", "chosen: worst, rejected: best")],
+         "51: pairs.rules.0: takes the worst answer for the better one, so there is no pair; exchange the two sides"),
         ([("min_margin: 1}]",
            ("min_margin: 1},\n"
             "    {name: reference_over_plain, chosen: best, rejected: worst, judge: second, min_margin: 1}]"))],
@@ -708,7 +722,7 @@ def test_all_broken_references_are_reported_at_once(tmp_path: Path) -> None:
     expected = [
         "1: languages.1: 'es' is a duplicate; delete one",
         "55: adapter.dpo.from: no 'bass'; take one of base, elsewhere",
-        "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, chrf, people, rubric, second",
+        "51: pairs.rules.0.judge: no 'bleu'; take one of assumption, calibrated, chrf, people, rubric, second",
         "96: metrics.reference_model: no 'bass'; take one of base, elsewhere, dpo",
         "95: metrics.baselines.0: no 'bass'; take one of base, prompted, dpo, nf4, int8",
     ]

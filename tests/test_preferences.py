@@ -11,7 +11,7 @@ from conftest import PARAMS
 from project import ROOT
 from ruamel.yaml import YAML
 
-from mothertongue import conversations, pairs, params, sources, threads
+from mothertongue import conversations, pairs, params, preferences, sources, threads
 from mothertongue.conversations import FindLanguage, Numbered, row_language
 from mothertongue.errors import BadInput
 from mothertongue.params import FileConversations, HubConversations, Pairs, Ratings, Raw, Rule, Sides, Threads
@@ -60,7 +60,7 @@ def shown(row: Conversation) -> str:
     ],
 )  # fmt: skip
 def test_a_preference_is_two_rated_answers(row: dict[str, Any], expected: str) -> None:
-    found, counts = conversations.from_preferences("s", numbered([row]), SPANISH)
+    found, counts = preferences.from_preferences("s", numbered([row]), SPANISH)
     assert [shown(each) for each in found] == [expected]
     turns = len(found[0].messages) + 1
     assert counts == RowCounts(total=turns, kept=turns, dropped={})
@@ -74,6 +74,10 @@ def test_a_preference_is_two_rated_answers(row: dict[str, Any], expected: str) -
         ({"prompt": "q", "chosen": " ", "rejected": "b"}, "empty"),
         ({"prompt": "q", "chosen": "a", "rejected": ""}, "empty"),
         ({"prompt": "\n", "chosen": "a", "rejected": "b"}, "empty"),
+        ({"prompt": "q", "chosen": None, "rejected": "b"}, "empty"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 4, "score_rejected": None}, "unrated"),
+        ({"prompt": "q", "chosen": [USER, GOOD], "rejected": None}, "empty"),
+        ({"chosen": [USER, GOOD], "rejected": None}, "no_answer"),
         ({"chosen": [USER, GOOD], "rejected": [SYSTEM, USER, BAD]}, "different_prompts"),
         ({"prompt": "p", "chosen": [USER, GOOD], "rejected": [BAD]}, "different_prompts"),
         ({"chosen": [USER, GOOD, USER], "rejected": [USER, BAD]}, "no_answer"),
@@ -83,7 +87,7 @@ def test_a_preference_is_two_rated_answers(row: dict[str, Any], expected: str) -
     ],
 )
 def test_a_row_that_is_no_preference_is_dropped_and_counted(row: dict[str, Any], reason: str) -> None:
-    found, counts = conversations.from_preferences("s", numbered([row]), SPANISH)
+    found, counts = preferences.from_preferences("s", numbered([row]), SPANISH)
     assert found == []
     assert (set(counts.dropped), counts.kept, counts.total) == ({reason}, 0, counts.dropped[reason])
     assert counts.total > 1
@@ -118,13 +122,13 @@ NO_PROMPT = "prompt: missing; add it, or let chosen and rejected be lists of mes
 def test_a_bad_preference_is_named(row: dict[str, Any], expected: str) -> None:
     good = {"prompt": "q", "chosen": "a", "rejected": "b"}
     with pytest.raises(BadInput) as caught:
-        conversations.from_preferences("s", numbered([good, row]), SPANISH)
+        preferences.from_preferences("s", numbered([good, row]), SPANISH)
     assert caught.value.message == f"f.jsonl:2: {expected}"
 
 
 def test_rows_that_prefer_one_answer_to_different_ones_have_ids_of_their_own() -> None:
     rows = [{"prompt": "q", "chosen": "a", "rejected": other} for other in "bcb"]
-    found, _ = conversations.from_preferences("s", numbered(rows), SPANISH)
+    found, _ = preferences.from_preferences("s", numbered(rows), SPANISH)
     assert [shown(row) for row in found] == ["q>a | a 1, b 0", "q>a | a 1, c 0", "q>a | a 1, b 0"]
     assert found[0] == found[2]
     assert found[0].id != found[1].id
@@ -148,7 +152,7 @@ def rating(prompt: Any, response: Any, helpfulness: Any = 4, correctness: Any = 
          ["q>a | b 1, a 2", "p>c | c 4"], (5, 5, {})),
         # of equally good ones the first, whatever their last bits
         ([rating("q", "a", 1, 2), rating("q", "b", 2, 0)], ["q>a | a 1.33333, b 1.33333"], (3, 3, {})),
-        ([rating("q ", "\na", 1.5, 1.5), rating("q", "a", 1, 1)], ["q>a | a 1.5, a 1"], (3, 3, {})),
+        ([rating("q ", "\na", 1.5, 1.5), rating("q", "a", 1, 1)], ["q>a | a 1.25"], (3, 2, {"merged": 1})),
         # several turns in one text, as HelpSteer2 has them
         ([rating("q\n<extra_id_1>Assistant\nr\n\n<extra_id_1>User\nt", "a")], ["q>r>t>a | a 4"], (4, 4, {})),
         ([rating("q\n<extra_id_1>Assistant\nr", "a")], [], (3, 0, {"no_answer": 3})),
@@ -162,7 +166,7 @@ def rating(prompt: Any, response: Any, helpfulness: Any = 4, correctness: Any = 
     ],
 )  # fmt: skip
 def test_ratings(rows: list[dict[str, Any]], expected: list[str], tally: tuple[int, int, dict[str, int]]) -> None:
-    found, counts = conversations.from_ratings("s", numbered(rows), SPANISH, RATINGS)
+    found, counts = preferences.from_ratings("s", numbered(rows), SPANISH, RATINGS)
     assert [shown(row) for row in found] == expected
     assert (counts.total, counts.kept, counts.dropped) == tally
 
@@ -173,7 +177,7 @@ def test_equal_scores_are_equal_to_their_last_bits() -> None:
         prompt="prompt", answer="response", scores={"helpfulness": 0.1, "correctness": 0.2, "verbosity": 0.3}
     )
     rows = [rating("q", "a", 0, 0, verbosity=1), rating("q", "b", 1, 1, verbosity=0)]
-    (found,), _ = conversations.from_ratings("s", numbered(rows), SPANISH, weights)
+    (found,), _ = preferences.from_ratings("s", numbered(rows), SPANISH, weights)
     one, other = found.rated[0].answers
     assert one.score == other.score == pytest.approx(0.5)
     assert found.messages[-1].content == "a"
@@ -182,7 +186,7 @@ def test_equal_scores_are_equal_to_their_last_bits() -> None:
 def test_a_column_in_which_lower_is_better_has_a_negative_weight() -> None:
     weights = Ratings(prompt="prompt", answer="response", scores={"helpfulness": 0.6, "verbosity": -0.4})
     rows = [rating("q", "a", 3, verbosity=1), rating("q", "b", 3, verbosity=4)]
-    found, _ = conversations.from_ratings("s", numbered(rows), SPANISH, weights)
+    found, _ = preferences.from_ratings("s", numbered(rows), SPANISH, weights)
     assert [shown(row) for row in found] == ["q>a | a 1.4, b 0.2"]  # 1.8 - 0.4 and 1.8 - 1.6
 
 
@@ -203,7 +207,7 @@ def test_a_column_in_which_lower_is_better_has_a_negative_weight() -> None:
 )  # fmt: skip
 def test_a_bad_rating_is_named(row: dict[str, Any], expected: str) -> None:
     with pytest.raises(BadInput) as caught:
-        conversations.from_ratings("s", numbered([rating("q", "a"), row]), SPANISH, RATINGS)
+        preferences.from_ratings("s", numbered([rating("q", "a"), row]), SPANISH, RATINGS)
     assert caught.value.message == f"f.jsonl:2: {expected}"
 
 
@@ -368,10 +372,9 @@ def test_from_a_source_to_pairs_and_back(form: str) -> None:
         write_json(Path(f"metrics/calibrated/{name}.json"), {"cards": {}, "usage": None})
     made = CliRunner().invoke(
         pairs_stage.main,
-        ["data/threads.jsonl", "data/generated", "data/scored", "metrics/calibrated", "data/pairs.jsonl",
-         "metrics/pairs.json", "metrics/curves/pairs"],
+        ["data", "metrics/calibrated", "data/pairs.jsonl", "metrics/pairs.json", "metrics/curves/pairs"],
     )  # fmt: skip
-    assert made.output == "as_people: 4 of 4\nby_chrf: 4 of 4\ndata/pairs.jsonl: 8 pairs\n"
+    assert made.output == "as_people, by people: 4 of 4\nby_chrf, by chrf: 4 of 4\ndata/pairs.jsonl: 8 pairs\n"
     found = read_rows(Path("data/pairs.jsonl"), Pair)
     people = {pair.prompt[-1].content: pair for pair in found if pair.judge == "people"}
     assert {asked: tuple(text for text, _ in pair.sides) for asked, pair in people.items()} == QUESTIONS
@@ -425,7 +428,7 @@ def test_openassistants_ranks_as_pairs() -> None:
     dropped = {reason: count for reason, count in tally["r"].dropped.items() if count}
     assert (len(rated), sum(len(row.rated) for row in rated)) == (262, 724)
     # Of two, read in the file: the best and the worst of three are the same text; the better two of three are German.
-    assert (len(made), dropped) == (260, {"no_answer": len(rows) - 262, "identical": 2})
+    assert (len(made), dropped) == (260, {"no_answer": len(rows) - 262, "alone": 1, "identical": 1})
     # read in the file: three replies to its first message, with the ranks 0, 1 and 2
     first = next(pair for pair in made if pair.prompt[0].content == "What do you think about ChatGPT?")
     assert first.chosen[0].content.startswith(
@@ -463,9 +466,9 @@ def test_rows_that_contradict_each_other_are_not_learned(workplace: Path) -> Non
 def test_sides_under_other_names() -> None:
     sides = Sides(prompt="q", chosen="good", rejected="bad", score_chosen="up", score_rejected="down")
     row = {"q": "¿Dónde?", "good": "Aquí.", "bad": "No.", "up": 4, "down": 1, "prompt": "not this", "lang": "es"}
-    (found,), _ = conversations.from_preferences("s", conversations.rename_sides([("1", row)], sides), SPANISH)
+    (found,), _ = preferences.from_preferences("s", preferences.rename_sides([("1", row)], sides), SPANISH)
     assert [turn.content for turn in found.messages] == ["¿Dónde?", "Aquí."]
     assert [(each.text, each.score) for each in found.rated[0].answers] == [("Aquí.", 4), ("No.", 1)]
     for broken in (["x"], {key: value for key, value in row.items() if key != "bad"}):
         with pytest.raises(BadInput, match=r"^2: (bad|q): missing; add it, or correct `sides` of the source$"):
-            list(conversations.rename_sides([("2", broken)], sides))
+            list(preferences.rename_sides([("2", broken)], sides))

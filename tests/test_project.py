@@ -19,7 +19,8 @@ import pytest
 from project import FOLDERS, PACKAGE, PLUMBING, ROOT, deps, engines, imports, reached, templates
 from ruamel.yaml import YAML
 
-from mothertongue import diagnostics, params, significance
+from mothertongue import diagnostics, params, prompts, significance
+from mothertongue.errors import BadInput
 from mothertongue.figures import FIGURES
 from mothertongue.judging import cards
 from mothertongue.training import health
@@ -349,6 +350,27 @@ def test_every_prompt_is_used_and_has_the_same_fields_in_every_language() -> Non
     assert {path for path, found in fields.items() if found != fields[path.with_name("en.txt")]} == set()
 
 
+def test_a_template_with_other_fields_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge would score an answer that it has not read."""
+    prompts.check_templates()
+    for name, text in (("en", "{question} {answer} {language}"), ("eu", "{question}")):
+        (tmp_path / "rubric").mkdir(exist_ok=True)
+        (tmp_path / f"rubric/{name}.txt").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(prompts, "files", lambda _: tmp_path)
+    for text, problem in (
+        ("{question}", "lacks {answer}, which en.txt has; add it"),
+        ("{question} {answer} {answer_1}", "has {answer_1}, which en.txt lacks; write {{ and }} for braces"),
+        ('{question} {answer} {"clarity": 4}', 'has {"clarity"}, which en.txt lacks; write {{ and }} for braces'),
+        ("{question} {answer} {", "Single '{' encountered in format string; write {{ and }} for braces"),
+    ):
+        (tmp_path / "rubric/eu.txt").write_text(text, encoding="utf-8")
+        with pytest.raises(BadInput) as caught:
+            prompts.check_templates()
+        assert caught.value.message == f"{tmp_path}/rubric/eu.txt: {problem}"
+    (tmp_path / "rubric/eu.txt").write_text("{answer} {question} {{}}", encoding="utf-8")
+    prompts.check_templates()
+
+
 def test_each_kind_of_judge_has_a_module_and_a_folder_of_prompts_for_the_deps_of_its_stages() -> None:
     judges, _ = get_args(params.Judge)
     assert sorted(get_args(judge.model_fields["kind"].annotation)[0] for judge in get_args(judges)) == sorted(KINDS)
@@ -371,8 +393,10 @@ def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
     # PairRM's weights are in no package: a demo has another ranking in the place of its.
     pairrm = {name for name, judge in full.scored.items() if judge.kind == "pairrm"}
     full = full.model_copy(update={"scored": {n: judge for n, judge in full.scored.items() if n not in pairrm}})
-    for section in ("generated", "scored", "quantized"):
+    for section in ("generated", "quantized"):
         assert list(getattr(demo, section)) == list(getattr(full, section))
+    assert demo.scored.keys() <= full.scored.keys()  # fewer judges to choose from
+    full = full.model_copy(update={"scored": {name: full.scored[name] for name in demo.scored}})
     assert list(full.adapter) == list(demo.adapter)
     for name, step in full.adapter.items():
         other = demo.adapter[name]
@@ -381,8 +405,8 @@ def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
     assert demo.metrics.suites == full.metrics.suites
     assert demo.metrics.baselines == full.metrics.baselines
     kept = {
-        "generated": ("model", "engine", "system_prompt"),
-        "scored": ("kind", "model", "engine"),
+        "generated": ("engine",),  # a demo has other settings of one model
+        "scored": ("kind", "engine"),
         "quantized": ("model", "format"),
     }
     for section, fields in kept.items():
@@ -392,6 +416,7 @@ def test_a_recipe_and_its_demo_differ_in_values_only(path: Path) -> None:
     assert demo.metrics.models == full.metrics.models
     for ours, theirs in zip(demo.pairs.rules, full.pairs.rules, strict=True):
         assert (ours.name, ours.chosen, ours.rejected) == (theirs.name, theirs.chosen, theirs.rejected)
+        assert (ours.min_margin is None) == (theirs.min_margin is None)
         assert ours.judge == theirs.judge or theirs.judge in pairrm
 
 

@@ -391,8 +391,9 @@ def test_headlines_are_figures() -> None:
 
 def accuracy_of(value: float) -> dict[str, Any]:
     """The figures of a judge for a generator, as its stage writes them."""
-    kinds = {"expert": "mean", "sample": "mean", "judge": "share", "longer": "share", "language": "share"}
-    values = dict(zip(kinds, (2.5, 2.25, value, 0.4, 0.6), strict=True))
+    kinds = {"expert": "mean", "sample": "mean", "judge": "share", "longer": "share", "language": "share",
+             "question": "share", "random": "share"}  # fmt: skip
+    values = dict(zip(kinds, (2.5, 2.25, value, 0.4, 0.6, 0.3, 0.5), strict=True))
     return {
         name: {"value": values[name], "low": values[name] - 0.25, "high": values[name] + 0.25, "n": 9, "groups": 7,
                "kind": kind, "signature": "s"}
@@ -408,11 +409,11 @@ def test_the_accuracy_of_judges(tmp_path: Path) -> None:
     *_, head, rule, guided, plain = report.render_judge_accuracy(
         {"rubric": report.read_judge_accuracy(path)}, {"rubric": report.read_comparisons(path)}
     ).splitlines()
-    assert head.count("|") == rule.count("|") == guided.count("|") == plain.count("|") == 10
-    assert guided == "| `rubric` | `guided` | 0 |  |  |  |  |  | 4 |"
+    assert head.count("|") == rule.count("|") == guided.count("|") == plain.count("|") == 12
+    assert guided == "| `rubric` | `guided` | 0 |  |  |  |  |  |  |  | 4 |"
     assert plain == (
         "| `rubric` | `plain` | 9 | 2.50 [2.25, 2.75] | 2.25 [2.00, 2.50] | 0.700 [0.450, 0.950] | 0.400 [0.150, 0.650]"
-        " | 0.600 [0.350, 0.850] | 1 |"
+        " | 0.600 [0.350, 0.850] | 0.300 [0.050, 0.550] | 0.500 [0.250, 0.750] | 1 |"
     )
 
 
@@ -437,7 +438,10 @@ def test_the_accuracy_of_a_judge_in_two_languages(tmp_path: Path) -> None:
     assert {code: row["plain"].samples for code, row in found.items()} == {"": 30, "es": 20, "it": 10}
     *_, rule, first, second, third = report.render_judge_accuracy({"rubric": found}, {}).splitlines()
     assert rule.startswith("|---")
-    start, end = "2.50 [2.25, 2.75] | 2.25 [2.00, 2.50]", "0.400 [0.150, 0.650] | 0.600 [0.350, 0.850] | 0 |"
+    start, end = (
+        "2.50 [2.25, 2.75] | 2.25 [2.00, 2.50]",
+        "0.400 [0.150, 0.650] | 0.600 [0.350, 0.850] | 0.300 [0.050, 0.550] | 0.500 [0.250, 0.750] | 0 |",
+    )
     assert [first, second, third] == [
         f"| `rubric` | `plain` | 30 | {start} | 0.700 [0.450, 0.950] | {end}",
         f"| `rubric` (es) | `plain` | 20 | {start} | 0.800 [0.550, 1.050] | {end}",

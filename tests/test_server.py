@@ -25,7 +25,7 @@ from mothertongue import answers, judging, models, sampling
 from mothertongue.errors import BadInput
 from mothertongue.judging import additive, grades
 from mothertongue.params import AdditiveJudge, Generator, GradesJudge, Judge, PairwiseJudge, RubricJudge, ServerModel
-from mothertongue.records import Answer, Message, Thread
+from mothertongue.records import Answer, Message, RowCounts, Thread
 from mothertongue.rows import read_rows, write_rows
 from mothertongue.sampling import server
 from mothertongue.store import Store
@@ -69,7 +69,7 @@ def echo(body: dict[str, Any], _: int) -> Reply:
 
 
 def ask(model: server.Server, count: int, seed: int = 1) -> list[Answer]:
-    return answers.generate_answers([thread(n) for n in range(count)], "own", GENERATOR, seed, model)
+    return answers.generate_answers([thread(n) for n in range(count)], "own", GENERATOR, seed, model)[0]
 
 
 def test_messages_and_sampling_parameters_are_sent_and_answers_are_joined_to_their_threads(tmp_path: Path) -> None:
@@ -164,11 +164,10 @@ def test_an_answer_that_was_broken_off_is_a_refusal(finish: str, tmp_path: Path)
     def reply(body: dict[str, Any], _: int) -> Reply:
         return say("Of course, the first thing is", finish if "1" in body["messages"][-1]["content"] else "stop")
 
-    with (
-        FakeServer(reply) as fake,
-        pytest.raises(BadInput, match=r"the server refuses 1 of 2 threads, such as t001 \('question 1'\); take"),
-    ):
-        ask(open_server(tmp_path, fake.url), 2)
+    with FakeServer(reply) as fake:
+        model = open_server(tmp_path, fake.url)
+        rows, counts = answers.generate_answers([thread(0), thread(1)], "own", GENERATOR, 1, model)
+    assert ([row.thread for row in rows], counts) == (["t000"], RowCounts(total=2, kept=1, dropped={"refused": 1}))
 
 
 def test_half_a_character_of_a_server_can_be_written(tmp_path: Path) -> None:
@@ -217,21 +216,25 @@ def test_a_server_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
         ask(open_server(tmp_path, url, retries=0), 2)
 
 
-def test_a_refused_request_stops_a_generator_and_is_an_error_of_a_judge(tmp_path: Path) -> None:
+def test_a_refused_request_is_no_answer_of_a_generator_and_an_error_of_a_judge(tmp_path: Path) -> None:
     def reply(body: dict[str, Any], _: int) -> Reply:
         return 400 if "question 1" in body["messages"][-1]["content"] else say("4", tokens={"4": 0.0})
 
     with FakeServer(reply) as fake:
         model = open_server(tmp_path, fake.url)
-        with pytest.raises(BadInput, match=r"generated\.own: the server refuses 1 of 3 threads, such as t001"):
-            ask(model, 3)
+        rows, counts = answers.generate_answers([thread(n) for n in range(3)], "own", GENERATOR, 1, model)
+        assert [(row.thread, row.text) for row in rows] == [("t000", "4"), ("t002", "4")]
+        assert str(counts) == "2 of 3 (dropped: refused 1)"
         verdicts = judging.judge_answers([thread(0), thread(1)], [answer(0), answer(1)], "judge", RUBRIC, model)
         assert [(verdict.outcome, verdict.score) for verdict in verdicts] == [("score", 4.0), ("error", None)]
         assert len(fake.answered) == 3  # two answers and a verdict, which are kept
         again = judging.judge_answers([thread(0), thread(1)], [answer(0), answer(1)], "judge", RUBRIC, model)
         assert again == verdicts  # what is refused a second time is no other outcome
+        fake.reply = lambda *_: 422
+        with pytest.raises(BadInput, match="refuses 2 of 3 requests"):  # one of them is in the store
+            judging.judge_answers([thread(n) for n in range(3)], [answer(n) for n in range(3)], "judge", RUBRIC, model)
         fake.reply = lambda *_: 400
-        with pytest.raises(BadInput, match=r"refuses all 3 requests \(BadRequestError: .*status 400.*\); correct the"):
+        with pytest.raises(BadInput, match=r"refuses 3 of 3 requests \(BadRequestError: .*status 400.*\); correct the"):
             ask(model, 3, seed=2)
 
 
@@ -266,7 +269,7 @@ def test_a_server_compares_in_both_orders_and_a_preference_for_a_place_is_a_tie(
 
 
 @pytest.mark.parametrize("least", [0.0, 0.5])
-def test_a_refused_comparison_is_an_error_of_both_answers_whatever_the_limit(least: float, tmp_path: Path) -> None:
+def test_an_answer_with_a_refused_comparison_is_left_out_whatever_the_limit(least: float, tmp_path: Path) -> None:
     judge = PairwiseJudge(kind="pairwise", model="api", engine="server", min_label_mass=least)
     given = [answer(0, text).model_copy(update={"id": text[0]}) for text in ("One.", "Two.", "Bad.")]
 
@@ -280,7 +283,7 @@ def test_a_refused_comparison_is_an_error_of_both_answers_whatever_the_limit(lea
         verdicts = judging.judge_answers([thread(0)], given, "judge", judge, open_server(tmp_path, fake.url))
     assert {verdict.answer: (verdict.outcome, verdict.score) for verdict in verdicts} == {
         "O": ("score", 1.0),
-        "T": ("error", None),
+        "T": ("score", 0.0),
         "B": ("error", None),
     }
 
@@ -456,7 +459,7 @@ def test_vllm_as_a_server_that_is_killed_and_started_again_answers_each_request_
 
     def generate() -> None:
         model = open_server(tmp_path, f"http://127.0.0.1:{port}/v1", id="model", concurrency=2, retries=100)
-        done.extend(answers.generate_answers(threads, "own", GENERATOR, 1, model))
+        done.extend(answers.generate_answers(threads, "own", GENERATOR, 1, model)[0])
 
     with serve(base, port, tmp_path / "log", dtype="float32") as url:
         open_server(tmp_path, url)  # makes the store
@@ -514,10 +517,10 @@ def test_the_stages_with_a_model_behind_a_server(workplace: Path, monkeypatch: p
         assert (ran.exit_code, ran.output) == (0, f"models/elsewhere: chat at {fake.url}\n")
         out = ["data/generated/other.jsonl", "metrics/generated/other.json"]
         ran = CliRunner().invoke(stages.generated.main, ["other", "data/threads.jsonl", "models/elsewhere", *out])
-        assert (ran.exit_code, ran.stdout.splitlines()[-1]) == (0, f"{out[0]}: 2 answers of 6 tokens in all")
+        assert (ran.exit_code, ran.stdout.splitlines()[-1]) == (0, f"{out[0]}: answers 2 of 2, 6 tokens in all")
     assert [row.text for row in read_rows(Path(out[0]), Answer)] == ["to question 0"] * 2
     assert json.loads(Path(out[1]).read_text()) == {
-        "answers": 2,
+        "answers": {"total": 2, "kept": 2, "dropped": {"refused": 0}},
         "usage": {
             "requests": 2,
             "prompt_tokens": 14,

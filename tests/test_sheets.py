@@ -62,6 +62,8 @@ def test_items_are_of_two_different_answers_in_random_order() -> None:
     assert fewer == sheets.draw_items(list(reversed(THREADS)), list(reversed(ANSWERS)), 3, seed=1)
     assert len(fewer) == 3
     assert fewer != sheets.draw_items(THREADS, ANSWERS, 3, seed=2)
+    with pytest.raises(BadInput, match="no thread outside split test has two different answers; run stage generated"):
+        sheets.draw_items(THREADS, [same], 3, seed=1)
 
 
 def test_a_sheet_does_not_say_who_wrote_an_answer() -> None:

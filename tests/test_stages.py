@@ -465,7 +465,7 @@ def test_scored_in_two_languages(asked: list[str]) -> None:
         "all": {"other": 6, "plain": 6}, "es": {"other": 4, "plain": 4}, "it": {"other": 2, "plain": 2}
     }  # fmt: skip
     figures = written["languages"]["it"]["plain"]["figures"]
-    assert {name: figure["value"] for name, figure in figures.items()} == {
+    assert {name: figures[name]["value"] for name in figures if name not in ("question", "random")} == {
         "expert": 4.0, "sample": 4.0, "judge": 0.5, "longer": 1.0, "language": 1.0
     }  # fmt: skip
     assert json.loads(figures["judge"]["signature"])["languages"] == ["it"]
@@ -528,7 +528,7 @@ def test_a_judge_against_people(asked: list[str]) -> None:
     result = run(calibrated.main, *CALIBRATED)
     assert (result.exit_code, result.output) == (
         0,
-        "metrics/calibrated/rubric.json: 12 items that people have judged\n",
+        "metrics/calibrated/rubric.json: 12 items that people have judged; agreement es 0.500 [0.254, 0.746]\n",
     )
     card = read_json("metrics/calibrated/rubric.json")["cards"]["es"]
     assert (card["items"], card["answers"], card["unscored"]) == (12, 24, 0)
@@ -550,8 +550,7 @@ def test_a_judge_against_people(asked: list[str]) -> None:
 # Pairs.
 
 PAIRS = (
-    "data/threads.jsonl", "data/generated", "data/scored", "metrics/calibrated", "data/pairs.jsonl",
-    "metrics/pairs.json", "metrics/curves/pairs",
+    "data", "metrics/calibrated", "data/pairs.jsonl", "metrics/pairs.json", "metrics/curves/pairs",
 )  # fmt: skip
 
 
@@ -585,7 +584,7 @@ def test_pairs(judged: list[Thread]) -> None:
     assert (result.exit_code, result.output) == (
         0,
         (
-            "reference_over_plain: 4 of 5 (dropped: no_verdict 1); the judge is not calibrated (es)\n"
+            "reference_over_plain, by second: 4 of 5 (dropped: no_verdict 1); the judge is not calibrated (es)\n"
             "data/pairs.jsonl: 4 pairs\n"
         ),
     )
@@ -597,8 +596,10 @@ def test_pairs(judged: list[Thread]) -> None:
         "contradictory": 0,
         "cut": 0,
         "empty": 0,
+        "alone": 0,
         "identical": 0,
         "margin": 0,
+        "reversed": 0,
         "no_answer": 0,
         "no_reference": 0,
         "no_verdict": 1,
@@ -794,7 +795,7 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
     assert "| judge | generator |" in page
     assert "held-out questions" not in page
     assert "Not calibrated, as people have judged nothing in data/human: `rubric`, `second`." in page
-    assert "| `scored second` | 3 | 30 | 9 | – |" in page
+    assert "| `scored second` | 3 | 0 | 30 | 9 | – |" in page
     assert "| `dpo` | 4 | 0 | 2 | 0.500 |" in page
 
 

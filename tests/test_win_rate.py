@@ -23,7 +23,7 @@ from mothertongue.judging.length_control import estimate_at_equal_length
 from mothertongue.judging.win_table import Match, Rates
 from mothertongue.measurements import SampleScore
 from mothertongue.params import Column, Metrics, PairwiseJudge, WinRate
-from mothertongue.records import Message, Thread, unit_hash
+from mothertongue.records import Answer, Message, Thread, unit_hash
 from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.sampling import Model, NextTokenLogprobs, Usage
 from mothertongue.store import Store
@@ -137,7 +137,8 @@ def test_where_it_cannot_be_estimated_there_is_no_number(gaps: list[float], won:
 def match(place: int, outcome: str, words: int = 0, column: str = "dpo", **more: Any) -> Match:
     row = {
         "id": f"{place:03}", "language": "es", "group": f"{place:03}", "column": column, "answered": f"{place:03}",
-        "outcome": outcome, "flip": False, "alike": False, "words": words, "label_mass": 0.9,
+        "outcome": outcome, "flip": False, "alike": False, "words": words, "likeness": 0.0, "draw": 1.0,
+        "label_mass": 0.9,
     }  # fmt: skip
     return Match.model_validate(row | more)
 
@@ -197,6 +198,15 @@ def test_lengths_are_beside_it() -> None:
     assert (rate.longer.value, rate.words.value) == (0.625, 1.5)
 
 
+def test_judges_that_cost_nothing_are_beside_it() -> None:
+    """Each has its own share: an answer that both sides have is a tie of all of them."""
+    leads = [(2, -5.0, 0.1), (2, 5.0, -0.1), (-2, 0.5, -0.2), (0, 0.0, 0.0)]
+    rows = [match(n, "win", words, likeness=alike, draw=draw) for n, (words, alike, draw) in enumerate(leads)]
+    rate = win_rate.measure(rows, 1, "s")
+    found = [row and row.value for row in (rate.longer, rate.question, rate.random)]
+    assert found == [2.5 / 4, 2.5 / 4, 1.5 / 4]
+
+
 def test_two_columns_are_paired_by_question() -> None:
     ours = [match(n, o) for n, o in enumerate(["win", "win", "tie", "loss", "win", "tie", "unparsed", "win", "win"])]
     theirs = [
@@ -231,7 +241,7 @@ class Fake:
         self.usage, self.price = Usage(2, 20, 2), None
 
     def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs], label: str) -> list[list[float]]:
-        assert label == "scored win_rate base"
+        assert label.startswith("scored win_rate ")
         found = []
         for request in requests:
             prompt = str(self.chat.tokenizer.decode(request.prompt))
@@ -306,6 +316,23 @@ def rates(
     return win_rate.summarize(rows, ENTRY, METRICS, 1, " ".join), rows, model
 
 
+def test_likeness_to_the_question_that_the_judge_read_is_beside_it(chat: Chat) -> None:
+    """An answer with the question in it, against one with nothing of it; under another number it is less like it."""
+    given = {
+        "base": {row.id: "xxx" for row in THREADS},
+        "dpo": {row.id: row.prompt[-1].content for row in THREADS},
+    }
+    metrics = METRICS.model_copy(update={"models": {name: METRICS.models[name] for name in given}})
+    model: Any = Fake(chat, place)
+    rows = [row for row in win_rate.judge_answers(THREADS, given, "base", ENTRY, model) if row.column == "dpo"]
+    assert all(row.likeness > 99.9 for row in rows if not row.is_control)
+    assert all(0 < row.likeness < 99.9 for row in rows if row.is_control)
+    short = metrics.model_copy(update={"baselines": ["base"], "headline": "dpo"})
+    rate = win_rate.summarize_part(rows, ENTRY, short, 1, "s").columns["dpo"]
+    assert rate.question
+    assert rate.question.value == 1.0
+
+
 def test_a_model_against_itself_is_all_ties_that_nobody_is_asked_about(chat: Chat) -> None:
     given = {"base": answers()["base"]}
     metrics = METRICS.model_copy(update={"models": {"base": METRICS.models["base"]}})
@@ -318,6 +345,7 @@ def test_a_model_against_itself_is_all_ties_that_nobody_is_asked_about(chat: Cha
     rate = win_rate.summarize_part(rows, ENTRY, metrics.model_copy(update={"baselines": ["base"], "headline": "base"}),
                                    1, "s").columns["base"]  # fmt: skip
     assert (rate.wins, rate.losses, rate.ties, rate.alike, rate.flips) == (0, 0, 80, 80, 0)
+    assert {row and row.value for row in (rate.longer, rate.question, rate.random)} == {0.5}
     assert rate.margin
     assert rate.margin.low < 0 == rate.margin.value < rate.margin.high
 
@@ -340,6 +368,8 @@ def test_a_judge_that_takes_the_longer_answer_is_seen(chat: Chat) -> None:
     assert rate.margin
     assert rate.margin.low > 0
     assert rate.longer.value == 0.79375
+    assert rate.random
+    assert rate.random.value == pytest.approx(0.5, abs=0.17)  # of 80 draws
     assert rate.equal_length.low < 0.5 < rate.equal_length.high
     assert abs(rate.equal_length.value - 0.5) < abs(rate.share.value - 0.5) / 2
     assert control.share.value == pytest.approx(rate.share.value, abs=0.05)  # the same pairs of answers
@@ -361,7 +391,7 @@ def test_a_judge_that_knows_the_answers_finds_them_under_their_own_question_only
     assert rate.over_control
     assert found.columns["experts"].margin
     assert (control.wins, control.losses) == (0, 0)
-    assert rate.over_control.value == 0.375
+    assert rate.over_control.value == 0.38125  # of 80 controls, in which some answers are there twice
     assert rate.over_control.p < 0.001
     assert found.columns["experts"].margin.value == 1.0
     assert found.differences.keys() == {"dpo"}
@@ -424,14 +454,48 @@ def write_answers(folder: Path, given: dict[str, dict[str, str]], signature: str
 
 def test_answers_are_read_with_their_signature(tmp_path: Path) -> None:
     write_answers(tmp_path, answers())
-    assert win_rate.read_answers(tmp_path, ["dpo", "base", "prompted"], "base", THREADS) == (answers(), SIGNATURE)
+    assert win_rate.read_answers(tmp_path, tmp_path, ["dpo", "base", "prompted"], "base", THREADS) == (
+        answers(),
+        SIGNATURE,
+    )
+
+
+def test_an_opponent_may_be_a_generator_that_has_not_answered_all(tmp_path: Path, chat: Chat) -> None:
+    write_answers(tmp_path, answers())
+    rows = [
+        Answer(id=f"{row.id} {index}", thread=row.id, generator="api", index=index, text=f"No {'ab'[index]}", tokens=3,
+               finish="stop")
+        for row in THREADS[:60] for index in (0, 1)
+    ]  # fmt: skip
+    write_rows(tmp_path / "api.jsonl", rows)
+    given, signature = win_rate.read_answers(tmp_path, tmp_path, list(METRICS.models), "api", THREADS)
+    assert (given["api"], signature) == ({row.id: "No a" for row in THREADS[:60]}, SIGNATURE)
+    entry, model = ENTRY.model_copy(update={"opponent": "api"}), Fake(chat, knowing)
+    matches = win_rate.judge_answers(THREADS, given, "api", entry, model)  # type: ignore[arg-type]
+    found = win_rate.summarize(matches, entry, METRICS, 1, " ".join)["es"]
+    assert (found.columns["dpo"].wins, found.columns["dpo"].losses, found.columns["dpo"].ties) == (45, 0, 15)
+    assert set(found.columns) == {*METRICS.models, "api", "experts"}
+    assert set(found.controls) == {*METRICS.models, "experts"}
+    assert found.differences["dpo"].keys() == {"base", "prompted"}
+    write_rows(tmp_path / "api.jsonl", [])
+    with pytest.raises(BadInput, match=r"api\.jsonl: has no answer to a held-out thread; run stage generated"):
+        win_rate.read_answers(tmp_path, tmp_path, list(METRICS.models), "api", THREADS)
+
+
+def test_the_control_is_paired_by_the_answers(chat: Chat) -> None:
+    """A judge that looks at the answers alone says the same under any question: no difference, and hardly a width."""
+    gain = rates(mostly_longer, chat)[0]["es"].columns["dpo"].over_control
+    assert gain
+    assert gain.value == 0
+    assert gain.n == 80
+    assert gain.high - gain.low < 0.14  # by question it would be three times as wide
 
 
 def test_columns_that_were_measured_differently_are_refused(tmp_path: Path) -> None:
     write_answers(tmp_path, answers())
     write_answers(tmp_path, {"dpo": answers()["dpo"]}, SIGNATURE.replace("cpu 2", "cpu 4"))
     with pytest.raises(BadInput) as caught:
-        win_rate.read_answers(tmp_path, list(METRICS.models), "base", THREADS)
+        win_rate.read_answers(tmp_path, tmp_path, list(METRICS.models), "base", THREADS)
     assert caught.value.message == (
         f"{tmp_path}/dpo: words: measured with device 'cpu 4', not 'cpu 2' as base; measure all again on one machine:"
         " dvc repro -s -f metrics, then dvc repro"
@@ -441,7 +505,7 @@ def test_columns_that_were_measured_differently_are_refused(tmp_path: Path) -> N
 def test_answers_to_other_threads_are_refused(tmp_path: Path) -> None:
     write_answers(tmp_path, answers())
     with pytest.raises(BadInput) as caught:
-        win_rate.read_answers(tmp_path, list(METRICS.models), "base", THREADS[1:])
+        win_rate.read_answers(tmp_path, tmp_path, list(METRICS.models), "base", THREADS[1:])
     assert caught.value.message == (
         f"{tmp_path}/base/language.items.jsonl: has answers to other threads than the held-out ones; run stage metrics"
     )
@@ -490,12 +554,12 @@ def ran(workplace: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MOTHERTONGUE_STORE", "store")
     result = CliRunner().invoke(
         stage.main,
-        ["base", "data/threads.jsonl", "metrics/measured", "models/base", "metrics/win_rate/base.json",
-         "metrics/win_rate/base.items.jsonl"],
+        ["base", "data/threads.jsonl", "metrics/measured", "data/generated", "models/base",
+         "metrics/win_rate/base.json", "metrics/win_rate/base.items.jsonl"],
     )  # fmt: skip
     assert (result.exit_code, result.output) == (
         0,
-        "metrics/win_rate/base.json: 560 comparisons of 3 columns on 80 questions\n",
+        "metrics/win_rate/base.json: 560 comparisons of 3 columns on 80 of 80 questions\n",
     )
     return workplace
 
@@ -515,7 +579,7 @@ def test_what_the_stage_writes() -> None:
 
 @pytest.mark.usefixtures("ran")
 def test_a_name_that_is_not_in_params() -> None:
-    result: Any = CliRunner().invoke(stage.main, ["none", "a", "b", "c", "d", "e"])
+    result: Any = CliRunner().invoke(stage.main, ["none", "a", "b", "c", "d", "e", "f"])
     assert (result.exit_code, result.stderr) == (1, "Error: params.yaml: win_rate: no 'none'; take one of base\n")
 
 
@@ -534,17 +598,17 @@ def test_the_report_shows_every_rate_beside_its_controls() -> None:
     )
     table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
     assert [row[0].strip() for row in table] == [
-        "against `base`", "---|--:|--:|--:|--:|--:|---|---|---|---|---|---", "`base`", "`prompted`",
+        "against `base`", "---|--:|--:|--:|--:|--:|---|---|---|---|---|---|---|---", "`base`", "`prompted`",
         "`prompted`, other questions", "`dpo`", "`dpo`, other questions", "`experts`", "`experts`, other questions",
     ]  # fmt: skip
-    rows = {row[0].strip(): row for row in table if len(row) == 12}
+    rows = {row[0].strip(): row for row in table if len(row) == 14}
     assert len(rows) == 8
     assert rows["`base`"][1:6] == ["80 (40)", "0", "0", "80 (0, 80)", "0"]
     assert rows["`dpo`"][1:6] == ["80 (40)", "60", "0", "20 (0, 0)", "0"]
     assert rows["`dpo`"][6].startswith("**+0.750 [+0.")
     assert rows["`dpo`"][7] == "1.000 [0.904, 1.000] (n 60)"  # Wilson at Kish's 60 ** 2 / (20 * 4 + 20 * 1) = 36 groups
     assert rows["`dpo`"][8].startswith("0.875 [0.")
-    assert "<br>Δ other questions **+0.375 [+0." in rows["`dpo`"][8]
+    assert "<br>Δ other questions **+0.381 [+0." in rows["`dpo`"][8]
     assert "<br>Δ prompted **+0.375 [+0." in rows["`dpo`"][8]
     assert rows["`dpo`"][9].startswith("0.8")
     assert rows["`prompted`"][9] == "– too few"  # all as long as the opponent's

@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 
 from mothertongue import prompts
-from mothertongue.errors import BadInput
 from mothertongue.params import Generator
-from mothertongue.records import Answer, Message, Thread, row_id, unit_hash
+from mothertongue.records import Answer, Message, RowCounts, Thread, row_id, unit_hash
 from mothertongue.sampling import Generation, Model, derive_seed
 from mothertongue.sampling.server import Server
 
 
 def generate_answers(
     threads: Sequence[Thread], name: str, params: Generator, seed: int, model: Model | Server
-) -> list[Answer]:
+) -> tuple[list[Answer], RowCounts]:
     """`params.n` answers of one generator to every held-out thread, and to `params.train_share` of the others.
 
+    With them the number that was asked for, and of those that a server refused to give, which no rule finds later.
+
     These are drawn by their ids: the same ones for every generator with the same share, and all of them are among those
-    of a larger share. Prompts without an expert's answer are all answered: they are there for nothing else. Raises
-    BadInput where a server refuses to answer some: the others' answers are kept.
+    of a larger share. Prompts without an expert's answer are all answered: they are there for nothing else.
     """
     chosen = [
         row
@@ -38,14 +38,7 @@ def generate_answers(
         for thread, index in asked
     ]
     written = list(zip(asked, model.generate(requests, f"generated {name}"), strict=True))
-    refused = {thread.id: thread.prompt[-1].content for (thread, _), completion in written if completion is None}
-    if refused:
-        first = " ".join(min(refused.items())[1].split())[:80]
-        raise BadInput(
-            f"generated.{name}: the server refuses {len(refused)} of {len(chosen)} threads, such as {min(refused)}"
-            f" ({first!r}); take their conversations out, or take another model"
-        )
-    return [
+    rows = [
         Answer(
             id=row_id(thread.id, name, index, completion.text),
             thread=thread.id,
@@ -58,6 +51,8 @@ def generate_answers(
         for (thread, index), completion in written
         if completion is not None
     ]
+    counts = RowCounts(total=len(written), kept=len(rows), dropped={"refused": len(written) - len(rows)})
+    return rows, counts
 
 
 def _conversation(thread: Thread, params: Generator) -> Sequence[Message]:

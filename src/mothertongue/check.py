@@ -16,7 +16,7 @@ from typing import Any
 import click
 from ruamel.yaml import YAML
 
-from mothertongue import console, params
+from mothertongue import console, params, prompts
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file
 from mothertongue.params import GenerativeJudge, Params, Problem
@@ -149,6 +149,7 @@ def main() -> None:
     values, path = params.load(), Path("params.yaml")
     if missing := list(find_missing_engines(values)):
         raise params.describe_problems(path, missing)
+    prompts.check_templates()
     pipeline = YAML(typ="safe", pure=True).load(Path("dvc.yaml"))
     outputs = list_outputs(pipeline, YAML(typ="safe", pure=True).load(path))
     remove_leftovers(Path(), outputs, list_folder_deps(pipeline, outputs))

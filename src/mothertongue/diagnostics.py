@@ -11,17 +11,19 @@ from mothertongue.errors import BadInput
 from mothertongue.files import new_file, read_json_object
 from mothertongue.judging.cards import Card
 from mothertongue.measurements import Estimate, SampleScore
-from mothertongue.params import Pairs, Rule
+from mothertongue.params import ASSUMPTION, Pairs, Rule
 from mothertongue.records import Pair, RowCounts, Thread
 from mothertongue.rows import Row, parse
 
 NEAR_COPY = 80.0  # chrF++ of the rejected side to the chosen one, from which on a pair teaches hardly anything
 BINS = 20  # of a histogram
+SHOWN = ("train", "validation")
 # Those of the report. Words and languages are of the chosen sides, then of the rejected.
 COLUMNS = (
     "rule",
     "judge",
-    "pairs",
+    "pairs: train",
+    "validation",
     "words: chosen",
     "rejected",
     "longer",
@@ -73,6 +75,8 @@ class RulePairs(Row):
     """What a rule of section `pairs` has made."""
 
     judge: str
+    basis: str  # why the chosen side is better: the judge's name, or assumption where none compares the two sides
+    sources: dict[str, int]  # pairs by the source of their conversations
     threads: RowCounts  # kept: those with a pair that is written
     languages: dict[str, int]
     splits: dict[str, SplitCounts]
@@ -81,7 +85,7 @@ class RulePairs(Row):
     train: TrainingPairs | None  # None where there is no such pair
     # By language, of two answers that neither the judge nor people call equal, how often people prefer the other one: a
     # share of this rule's pairs as far as these are like the answers that people have judged. None where people have
-    # judged nothing; empty for a rule by assumption, people or chrf.
+    # judged nothing; empty where the basis is assumption, people or chrf.
     label_noise: dict[str, Estimate | None]
 
 
@@ -90,23 +94,29 @@ def describe_pairs(
     counts: Mapping[str, RowCounts],
     rules: Sequence[Rule],
     threads: Sequence[Thread],
+    sources: Mapping[str, str],
     agreed: Mapping[str, Mapping[str, Card | None]],
 ) -> dict[str, RulePairs]:
-    """All of it by rule. `agreed` are the cards of a rule's judge, by language."""
+    """All of it by rule. `sources` are those of conversations, `agreed` the cards of a rule's judge by language."""
     groups = {thread.id: thread.group for thread in threads}
+    origins = {thread.id: sources[thread.conversation] for thread in threads}
     found = {}
     for rule in rules:
         made = [pair for pair in pairs if pair.rule == rule.name]
         train = [pair for pair in made if pair.split == "train"]
+        basis = ASSUMPTION if rule.min_margin is None else rule.judge
+        compared = agreed[rule.name] if basis == rule.judge else {}
         found[rule.name] = RulePairs(
             judge=rule.judge,
+            basis=basis,
+            sources=_count(origins[pair.thread] for pair in made),
             threads=counts[rule.name],
             languages=_count(pair.language for pair in made),
             splits={split: _count_cut(made, split) for split in sorted({pair.split for pair in made})},
             chosen_from=_count(pair.chosen_from.generator for pair in made),
             rejected_from=_count(pair.rejected_from.generator for pair in made),
             train=describe_train(train, groups) if train else None,
-            label_noise={code: _find_noise(card) for code, card in agreed[rule.name].items()},
+            label_noise={code: _find_noise(card) for code, card in compared.items()},
         )
     return found
 
@@ -225,20 +235,22 @@ def read_pairs(path: Path) -> dict[str, RulePairs]:
 def render_pairs(found: Mapping[str, RulePairs]) -> str:
     """Markdown: a row for each rule."""
     lines = [
-        "Pairs of split train. `longer`: share of pairs of different length whose chosen side has more words; far from",
-        "0.5, DPO learns length. `noise`: how often people prefer the other one of two answers that the judge ranks,",
-        "where they have judged any. `likeness`: chrF++ of the rejected side to the chosen one.",
+        "Pairs, described in split train. Every model's preference figures are measured on the held-out pairs of all",
+        "rules together. `longer`: share of pairs of different length whose chosen side has more words; far from 0.5,",
+        "DPO learns length. `noise`: how often people prefer the other one of two answers that the judge ranks, where",
+        "they have judged any. `likeness`: chrF++ of the rejected side to the chosen one.",
         "",
         f"| {' | '.join(COLUMNS)} |",
-        "|---|---|--:|--:|--:|---|--:|--:|--:|--:|--:|---|",
+        "|---|---|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|---|",
     ]
     for name, rule in found.items():
-        head = f"| {name} | `{rule.judge}` | {rule.splits['train'].pairs if rule.train else 0} | "
+        train_pairs, held_out = (rule.splits[each].pairs if each in rule.splits else 0 for each in SHOWN)
+        head = f"| {name} | `{rule.judge}` | {train_pairs} | {held_out} | "
         noise = ", ".join(
             f"{code} {_share(row)}" if row else f"{code} not calibrated" for code, row in rule.label_noise.items()
         )
         if not (train := rule.train):
-            lines.append(f"{head}{' | ' * 8}{noise or f'by {rule.judge}'} |")
+            lines.append(f"{head}{' | ' * 8}{noise or f'by {rule.basis}'} |")
             continue
         cells = (
             f"{train.words.chosen:.1f}",
@@ -249,9 +261,14 @@ def render_pairs(found: Mapping[str, RulePairs]) -> str:
             f"{train.similarity.mean:.1f}",
             str(train.near_copies),
             f"{train.margin.mean:.2f}" if train.margin else "–",
-            noise or f"by {rule.judge}",
+            noise or f"by {rule.basis}",
         )
         lines.append(f"{head}{' | '.join(cells)} |")
+    lines += [
+        f"\nBy source, of all splits: `{name}` {', '.join(f'{source} {n}' for source, n in rule.sources.items())}."
+        for name, rule in found.items()
+        if len(rule.sources) > 1
+    ]
     return "\n".join(lines) + "\n"
 
 

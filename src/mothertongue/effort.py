@@ -25,8 +25,13 @@ def read_usage(metrics: Path, values: Params) -> dict[str, dict[str, Any]]:
     asked: dict[str, Iterable[str]] = {"generated": values.generated, "scored": values.scored}
     asked |= {"calibrated": values.scored, "win_rate": values.win_rate}
     paths = {f"{stage} {name}": metrics / stage / f"{name}.json" for stage, names in asked.items() for name in names}
-    found = {name: read_json_object(path, "run the stage that makes it")["usage"] for name, path in paths.items()}
-    return {name: used for name, used in found.items() if used}
+    written = {name: read_json_object(path, "run the stage that makes it") for name, path in paths.items()}
+    refused = {
+        name: about.get("answers", {}).get("dropped", {}).get("refused", 0)
+        + about.get("verdicts", {}).get("dropped", {}).get("error", 0)
+        for name, about in written.items()
+    }
+    return {name: about["usage"] | {"refused": refused[name]} for name, about in written.items() if about["usage"]}
 
 
 def read_trainings(metrics: Path, steps: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -39,13 +44,13 @@ def render_usage(found: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
         "What generators and judges were asked, whether it was computed for this run or found in the sample store.",
         "Equal requests to a server count once; there is no cost where its model has no `price`, or it did not count",
-        "all tokens.",
+        "all tokens. `refused`: answers that a server did not give, and verdicts that are an error.",
         "",
-        "| stage and entry | requests | tokens: prompts | answers | cost |",
-        "|---|--:|--:|--:|--:|",
+        "| stage and entry | requests | refused | tokens: prompts | answers | cost |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     for name, used in found.items():
-        counts = " | ".join(f"{used[key]:.0f}" for key in ("requests", "prompt_tokens", "tokens"))
+        counts = " | ".join(f"{used[key]:.0f}" for key in ("requests", "refused", "prompt_tokens", "tokens"))
         lines.append(f"| `{name}` | {counts} | {format(used['cost'], '.4f') if 'cost' in used else '–'} |")
     return "\n".join(lines) + "\n"
 

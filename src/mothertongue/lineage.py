@@ -1,7 +1,7 @@
 """Where a row came from and what it entered: from an item of a figure back to a line of a source."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from unicodedata import category
@@ -21,7 +21,7 @@ from mothertongue.records import (
     reference_answer,
     unit_hash,
 )
-from mothertongue.rows import index_by_id, read_folder, read_objects, read_rows
+from mothertongue.rows import R, index_by_id, read_objects, read_rows
 from mothertongue.sampling import derive_seed
 from mothertongue.sources import parse_source
 from mothertongue.verdicts import Verdict
@@ -29,31 +29,42 @@ from mothertongue.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Project:
-    """The files of a finished run, read when they are first asked for. `data` and `metrics` are their folders."""
+    """The files of a run, read when they are first asked for. `data` and `metrics` are their folders.
+
+    A run may have stopped: a file that is not there has no rows, and is listed in `missing`.
+    """
 
     values: Params
     data: Path
     metrics: Path
+    missing: list[Path] = field(default_factory=list)
+
+    def _read(self, path: Path, kind: type[R]) -> list[R]:
+        if path.exists():
+            return read_rows(path, kind)
+        self.missing.append(path)
+        return []
 
     @cached_property
     def conversations(self) -> Mapping[str, Conversation]:
         """All that the sources gave."""
-        return {row.id: row for row in read_rows(self.data / "raw.jsonl", Conversation)}  # some are there twice
+        return {row.id: row for row in self._read(self.data / "raw.jsonl", Conversation)}  # some are there twice
 
     @cached_property
     def kept(self) -> frozenset[str]:
         """Ids of those that passed the filters."""
-        return frozenset(row.id for row in read_rows(self.data / "filtered.jsonl", Conversation))
+        return frozenset(row.id for row in self._read(self.data / "filtered.jsonl", Conversation))
 
     @cached_property
     def threads(self) -> Mapping[str, Thread]:
         """All threads."""
-        return index_by_id(read_rows(self.data / "threads.jsonl", Thread))
+        return index_by_id(self._read(self.data / "threads.jsonl", Thread))
 
     @cached_property
     def answers(self) -> Mapping[str, Answer]:
         """Those of all generators, the experts', and those that people rated."""
-        found = read_folder(self.data / "generated", self.values.generated, Answer)
+        paths = [self.data / f"generated/{name}.jsonl" for name in self.values.generated]
+        found = [row for path in paths for row in self._read(path, Answer)]
         experts = [reference_answer(thread) for thread in self.threads.values() if thread.reference is not None]
         rated = [answer for thread in self.threads.values() for answer in rated_answers(thread)]
         return index_by_id([*found, *experts, *rated])
@@ -61,12 +72,13 @@ class Project:
     @cached_property
     def verdicts(self) -> Sequence[Verdict]:
         """Those of all judges."""
-        return read_folder(self.data / "scored", self.values.scored, Verdict)
+        paths = [self.data / f"scored/{name}.jsonl" for name in self.values.scored]
+        return [row for path in paths for row in self._read(path, Verdict)]
 
     @cached_property
     def pairs(self) -> Mapping[str, Pair]:
         """All pairs that are written."""
-        return index_by_id(read_rows(self.data / "pairs.jsonl", Pair))
+        return index_by_id(self._read(self.data / "pairs.jsonl", Pair))
 
     @cached_property
     def measured(self) -> Sequence[tuple[str, str, SampleScore]]:
@@ -76,7 +88,7 @@ class Project:
             (column, suite, row)
             for column in metrics.models
             for suite in metrics.suites
-            for row in read_rows(self.metrics / f"measured/{column}/{suite}.items.jsonl", SampleScore)
+            for row in self._read(self.metrics / f"measured/{column}/{suite}.items.jsonl", SampleScore)
         ]
 
     @cached_property
@@ -85,15 +97,21 @@ class Project:
         return [
             (name, row)
             for name in self.values.win_rate
-            for row in read_rows(self.metrics / f"win_rate/{name}.items.jsonl", Match)
+            for row in self._read(self.metrics / f"win_rate/{name}.items.jsonl", Match)
         ]
 
 
 def explain(identity: str, project: Project) -> Iterator[str]:
     """Lines of text about the row with an id, from what it entered back to its source.
 
-    Raises BadInput where there is no such row.
+    The last one names the files that would have more, and are not there. Raises BadInput where there is no such row.
     """
+    yield from _explain(identity, project)
+    if project.missing:
+        yield f"not there, so not looked at: {', '.join(map(str, project.missing))}"
+
+
+def _explain(identity: str, project: Project) -> Iterator[str]:
     if pair := project.pairs.get(identity):
         yield from _explain_pair(pair, project)
     elif answer := project.answers.get(identity):
@@ -109,15 +127,18 @@ def explain(identity: str, project: Project) -> Iterator[str]:
         yield f"item {identity} of data/suites"
         yield from _list_measured(identity, project)
     else:
+        absent = f" ({', '.join(map(str, project.missing))} are not there)" if project.missing else ""
         raise BadInput(
-            f"no pair, answer, thread, conversation or measured item has the id {identity!r}; take one of raw, threads,"
-            " generated or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes where it has a space"
+            f"no pair, answer, thread, conversation or measured item has the id {identity!r}{absent}; take one of raw,"
+            " threads, generated or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes where it has a"
+            " space"
         )
 
 
 def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
     rule = next((rule for rule in project.values.pairs.rules if rule.name == pair.rule), None)
-    asked = f" (chosen {rule.chosen}, rejected {rule.rejected}, min_margin {rule.min_margin:g})" if rule else ""
+    margin = "none" if rule is None or rule.min_margin is None else f"{rule.min_margin:g}"
+    asked = f" (chosen {rule.chosen}, rejected {rule.rejected}, min_margin {margin})" if rule else ""
     yield f"pair {pair.id}: rule {pair.rule}{asked}, ranked by {pair.judge}, split {pair.split}"
     steps = [
         name

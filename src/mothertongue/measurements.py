@@ -46,4 +46,4 @@ class JudgeAccuracy(Row):
     samples: int
     no_reference: int = 0  # samples that answer a prompt without an expert's answer, and are not among the others
     unscored: int  # samples without a score, or whose expert's answer has none; in none of the figures
-    figures: dict[str, Estimate]  # expert, sample, judge, longer, language; empty where nothing has a score
+    figures: dict[str, Estimate]  # expert, sample, judge, and its controls; empty where nothing has a score

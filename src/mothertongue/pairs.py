@@ -30,8 +30,10 @@ REASONS = (
     "too_short",
     "cut",
     "wrong_language",
+    "alone",
     "identical",
     "tie",
+    "reversed",
     "margin",
     "length",
     "similar",
@@ -109,9 +111,11 @@ def _find_candidates(
     rule: Rule, thread: Thread, answers: Sequence[Answer], scores: Mapping[tuple[str, str], float]
 ) -> list[Candidate]:
     """The answers that a rule chooses among, with their scores by its judge."""
+    rated = [Candidate(a, people.score) for a, people in zip(rated_answers(thread), thread.rated, strict=True)]
     if rule.judge == PEOPLE:
-        rated = zip(rated_answers(thread), thread.rated, strict=True)
-        return [Candidate(answer, people.score) for answer, people in rated]
+        return rated
+    if rule.judge == ASSUMPTION:
+        return [*(Candidate(answer, None) for answer in answers), *rated]
     if rule.judge == CHRF and (expert := thread.reference) is not None:
         return [Candidate(answer, overlap.sentence_chrf(answer.text, expert)) for answer in answers]
     return [Candidate(answer, scores.get((rule.judge, answer.id))) for answer in answers]
@@ -180,18 +184,26 @@ def select_pair(
 
     The chosen side is the best of those that have words, are in the language and ended by themselves; the rejected side
     is the worst of those that have words (the best, for a rule that rejects `best`). Answers with fewer words than
-    `min_words` are no side. Equal scores are ordered by answer id. By assumption (RigoChat 2, arXiv 2503.08188: the
-    expert's answer is the better one) there are no scores, and of several samples the first is taken; `candidates` are
-    in the order of their index.
+    `min_words` are no side. Where one answer would be both sides, the reason is `alone`; where the judge scores the
+    rejected side over the chosen one, `reversed`. Equal scores are ordered by answer id. By assumption (RigoChat 2,
+    arXiv 2503.08188: the expert's answer is the better one) there are no scores, and of several samples the first is
+    taken; `candidates` are in the order of their index. Without a `min_margin` that holds for a side that is no rank:
+    it needs no score.
     """
     ranked = rule.judge != ASSUMPTION
+    assumed = rule.min_margin is None
     pool = [_filter_by_name(rule.chosen, candidates), _filter_by_name(rule.rejected, candidates)]
     if any(name == "reference" and not part for name, part in zip((rule.chosen, rule.rejected), pool, strict=True)):
         return "no_reference"
     if not all(pool):
         return "no_answer"
     if ranked:
-        pool = [[each for each in part if each.score is not None] for part in pool]
+        scored = [[each for each in part if each.score is not None] for part in pool]
+        names = (rule.chosen, rule.rejected)
+        pool = [
+            part if assumed and name not in ("best", "worst") else some
+            for name, part, some in zip(names, pool, scored, strict=True)
+        ]
     if not all(pool):
         return "no_verdict"
     spoken = [[each for each in part if _has_words(each.answer.text)] for part in pool]
@@ -212,14 +224,16 @@ def select_pair(
         rejected = _rank(spoken[1])[-1 if rule.rejected == "best" else 0]
     else:
         chosen, rejected = right[0], spoken[1][0]
+    if chosen.answer.id == rejected.answer.id:
+        return "alone"
     if chosen.answer.text.split() == rejected.answer.text.split():
         return "identical"
-    if ranked:
+    if ranked and rule.min_margin is not None:
         margin = _score(chosen) - _score(rejected)
         if margin == 0:
             return "tie"
         if margin < rule.min_margin:
-            return "margin"
+            return "reversed" if margin < 0 else "margin"
     return chosen, rejected
 
 
@@ -271,7 +285,14 @@ def _check_cut(rule: Rule, pairs: Sequence[Pair], limit: float) -> None:
 
 
 def _filter_by_name(name: str, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates that a rule may take for one side: those of one generator; all but the expert's for a rank."""
+    """The candidates that a rule may take for one side: those of one generator; all but the expert's for a rank.
+
+    Of the answers that a source rated the one with the best or the worst score; none where all have the same.
+    """
+    if name in ("rated_best", "rated_worst"):
+        rated = _rank([each for each in candidates if each.answer.generator == PEOPLE])
+        spread = bool(rated) and _score(rated[0]) < _score(rated[-1])
+        return [rated[-1 if name == "rated_best" else 0]] if spread else []
     if name in ("best", "worst"):
         return [each for each in candidates if each.answer.generator != "reference"]
     return [each for each in candidates if each.answer.generator == name]
@@ -287,7 +308,8 @@ def _count_words(candidate: Candidate) -> int:
 
 
 def _rank(candidates: Sequence[Candidate]) -> list[Candidate]:
-    return sorted(candidates, key=lambda each: (_score(each), each.answer.id))
+    """By score, the worst first; before them those without a score, which only a side by assumption may have."""
+    return sorted(candidates, key=lambda each: (each.score is not None, each.score or 0.0, each.answer.id))
 
 
 def _score(candidate: Candidate) -> float:

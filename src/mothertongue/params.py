@@ -353,17 +353,23 @@ ASSUMPTION = "assumption"  # the chosen side is taken to be better
 PEOPLE = "people"  # ranks the answers that a source brings by its scores, and no others
 CHRF = "chrf"  # ranks answers by their chrF++ to the expert's, 0 to 100
 WITHOUT_MODEL = (ASSUMPTION, PEOPLE, CHRF)
+# The judge of section scored that agrees best with people; the first by name, where they have judged nothing.
+CALIBRATED = "calibrated"
 
 
 class Rule(Section):
-    """Which answer is chosen, which is rejected, and the judge that ranks them: `assumption`, `people`, `chrf`, or one
-    of section `scored`."""
+    """Which answer is chosen, which is rejected, and the judge that ranks them: `assumption`, `people`, `chrf`,
+    `calibrated`, or one of section `scored`."""
 
     name: Name
-    chosen: Name  # reference, best, worst, or a generator (its best)
-    rejected: Name  # reference, best, worst, or a generator (its worst)
+    # reference; best or worst of all generators; a generator (its best, or its worst); by assumption also rated_best or
+    # rated_worst, of the answers that a source brings
+    chosen: Name
+    rejected: Name
     judge: Name
-    min_margin: Annotated[float, Field(ge=0)]  # in the judge's unit; 0 by assumption
+    # By how much the judge must score the chosen side over the other, in its unit; 0 by assumption and calibrated.
+    # None: the judge finds the best or the worst, and the other side is taken to be better, or worse, whatever it says.
+    min_margin: Annotated[float, Field(ge=0)] | None
 
 
 class Pairs(Section):
@@ -549,12 +555,12 @@ class Metrics(Section):
 
 
 class WinRate(Section):
-    """A column whose answers are the opponents of all others, and the judge that compares them (kind pairwise).
+    """Whose answers are the opponents of all columns', and the judge that compares them (kind pairwise).
 
-    It has no number of runs: the judge says by log-probabilities which answer is better, the same each time.
+    It has no number of runs: the judge says by log-probabilities which answer is better, and the sample store keeps it.
     """
 
-    opponent: Name  # of metrics.models
+    opponent: Name  # a column of metrics.models, or a generator, whose first answers are taken
     model: Name  # of section `models`: the judge
     engine: Engine
     min_label_mass: Share  # probability that 1, 2 and 0 must have together, else the comparison is unparsed
@@ -625,7 +631,13 @@ def describe_problems(path: Path, problems: Sequence["Problem"]) -> BadInput:
 
 def list_equal_models(models: Mapping[str, Model], name: str) -> set[str]:
     """The names of the fetched models that are the same as one: two names of one model judge themselves, too."""
-    return {name} | {other for other, model in models.items() if model == models.get(name)}
+
+    def identify(model: Model | None) -> object:
+        """What a model is, without how it is computed or asked."""
+        fields = ("source", "url", "id", "revision")
+        return model and [getattr(model, field, None) for field in fields]
+
+    return {name} | {other for other, model in models.items() if identify(model) == identify(models.get(name))}
 
 
 T = TypeVar("T")

@@ -7,6 +7,7 @@ from pathlib import Path
 from mothertongue import languages
 from mothertongue.params import (
     ASSUMPTION,
+    CALIBRATED,
     CHRF,
     PEOPLE,
     WITHOUT_MODEL,
@@ -29,8 +30,10 @@ from mothertongue.params import (
 )
 
 RANKS = {"best", "worst"}  # instead of a generator, in the rules of pairs
-SIDES = {"reference", *RANKS}
-RESERVED = {*SIDES, *WITHOUT_MODEL}
+RATED = {"rated_best", "rated_worst"}  # answers that a source brings
+SIDES = {"reference", *RANKS, *RATED}
+RESERVED = {*SIDES, *WITHOUT_MODEL, CALIBRATED}
+NO_RATED = "no source brings people's scores; add one of format preferences or ratings, or take replies: ranked"
 REFERENCES = {"experts", "trivial"}  # columns of the report that are no model
 SAMPLED = ("generated", "scored", "quantized")  # sections whose entries take a model
 FOLDER = "adapter"  # models/adapter is the folder of all adapters
@@ -253,14 +256,25 @@ def _rules(params: Params) -> Iterator[Problem]:
         for field, name, known in (
             ("chosen", rule.chosen, SIDES | set(params.generated)),
             ("rejected", rule.rejected, SIDES | set(params.generated)),
-            ("judge", rule.judge, {*WITHOUT_MODEL, *params.scored}),
+            ("judge", rule.judge, {*WITHOUT_MODEL, CALIBRATED, *params.scored}),
         ):
             if name not in known:
                 yield (*where, field), _unknown(name, sorted(known))
+        if (rule.chosen, rule.rejected) == ("worst", "best"):
+            yield where, "takes the worst answer for the better one, so there is no pair; exchange the two sides"
         if rule.judge == ASSUMPTION:
             yield from (((*where, field), what) for field, what in _assumption(rule))
         if rule.judge == PEOPLE:
             yield from (((*where, field), what) for field, what in _people(rule, params.raw.sources))
+        if rule.min_margin is None and not (rule.judge in {CALIBRATED, *params.scored} and _takes_one_rank(rule)):
+            what = "can be null where a judge of section scored finds one side, best or worst; make it 0"
+            yield (*where, "min_margin"), what
+        if {rule.chosen, rule.rejected} & RATED:
+            yield from (((*where, field), what) for field, what in _rated(rule, params.raw.sources))
+        if rule.judge == CALIBRATED and not params.scored:
+            yield (*where, "judge"), "there is no judge to take; add one to section scored"
+        if rule.judge == CALIBRATED and rule.min_margin:
+            yield (*where, "min_margin"), "each judge has its own unit; make it 0, or name a judge"
         if rule.judge == CHRF and rule.rejected == "reference":
             yield (*where, "rejected"), "by chrf nothing is better than the expert's answer; take another side or judge"
 
@@ -285,18 +299,33 @@ def _assumption(rule: Rule) -> Iterator[tuple[str, str]]:
         yield "min_margin", "by assumption there are no scores; make it 0, or take a judge that ranks"
 
 
+def _takes_one_rank(rule: Rule) -> bool:
+    return (rule.chosen in RANKS) != (rule.rejected in RANKS)
+
+
+def _rated(rule: Rule, sources: Sequence[Conversations]) -> Iterator[tuple[str, str]]:
+    """What a rule asks for that names an answer of a source."""
+    if rule.judge != ASSUMPTION:
+        yield "judge", "judges the answers of generators, and not those that a source rated; take assumption"
+    if (rule.chosen, rule.rejected) == ("rated_worst", "rated_best"):
+        yield "chosen", "takes the worst answer for the better one; exchange the two sides"
+    if not any(map(_is_rated, sources)):
+        yield "chosen" if rule.chosen in RATED else "rejected", NO_RATED
+
+
+def _is_rated(source: Conversations) -> bool:
+    return isinstance(source, HubConversations | FileConversations) and (
+        source.format in ("preferences", "ratings") or source.replies == "ranked"
+    )
+
+
 def _people(rule: Rule, sources: Sequence[Conversations]) -> Iterator[tuple[str, str]]:
     """What a rule by people's scores asks for although only answers that come with a source have some."""
     for field, name in (("chosen", rule.chosen), ("rejected", rule.rejected)):
         if name not in RANKS:
             yield field, f"people's scores are of the answers that a source brings, not of {name}; take best or worst"
-    if not any(
-        isinstance(source, HubConversations | FileConversations)
-        and (source.format in ("preferences", "ratings") or source.replies == "ranked")
-        for source in sources
-    ):
-        what = "no source brings people's scores; add one of format preferences or ratings, or take replies: ranked"
-        yield "judge", what
+    if not any(map(_is_rated, sources)):
+        yield "judge", NO_RATED
 
 
 def _columns(params: Params) -> Iterator[Problem]:
@@ -349,8 +378,10 @@ def _win_rates(params: Params) -> Iterator[Problem]:
     entries = params.win_rate
     for place, (name, entry) in enumerate(entries.items()):
         where = ("win_rate", name)
-        if entry.opponent not in params.metrics.models:
-            yield (*where, "opponent"), _unknown(entry.opponent, params.metrics.models)
+        if entry.opponent not in {*params.metrics.models, *params.generated}:
+            yield (*where, "opponent"), _unknown(entry.opponent, [*params.metrics.models, *params.generated])
+        elif entry.opponent in params.metrics.models and entry.opponent in params.generated:
+            yield (*where, "opponent"), f"{entry.opponent!r} is a column and a generator; give one another name"
         if entry.model not in params.models:
             yield (*where, "model"), _unknown(entry.model, params.models)
         yield from _engine(params, "win_rate", name, entry)

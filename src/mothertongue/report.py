@@ -30,6 +30,7 @@ HEADLINE = (
     "accuracy",
     "chrf_from_english",
 )
+JUDGES = ("judge", "longer", "language", "question", "random")  # one of section scored, and those that cost nothing
 LENGTHS = (
     "`right_language`, `repetition`, `chrf_to_expert` and `chrf_mismatched` depend on length: their differences are at",
     "equal lengths, each pair of answers cut to the words of its shorter one; in brackets are the values so cut, the",
@@ -226,16 +227,17 @@ def render_judge_accuracy(
     """
     lines = [
         "How often each judge scores the expert's answer over a sample of the same thread (ties half; 0.5 is chance),",
-        "beside two judges that cost nothing: the longer answer is better; the one in the language is. A value under",
-        "0.5 is as informative in reverse: a low one for longer is a high one for shorter. Split test is left out.",
+        "beside judges that cost nothing: the longer answer is better; the one in the language is; the one more like",
+        "the question by chrF++ is; one at random is. A value under 0.5 is as informative in reverse: a low one for",
+        "longer is a high one for shorter. Split test is left out.",
         "",
-        "| judge | generator | n | score: expert | sample | expert over sample: judge | longer | language | unscored |",
-        "|---|---|--:|---|---|---|---|---|--:|",
+        f"| judge | generator | n | score: expert | sample | expert over sample: {' | '.join(JUDGES)} | unscored |",
+        "|---|---|--:|---|---|---|---|---|---|---|--:|",
     ]
     for judge, by_language in sorted(found.items()):
         for code, generators in by_language.items():
             for generator, row in sorted(generators.items()):
-                figures = ("expert", "sample", "judge", "longer", "language")
+                figures = ("expert", "sample", *JUDGES)
                 cells = [_format_interval(row.figures[name]) if name in row.figures else "" for name in figures]
                 which = f"`{judge}` ({code})" if code else f"`{judge}`"
                 head = f"| {which} | `{generator}` | {row.samples - row.unscored} | "

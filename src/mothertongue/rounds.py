@@ -201,7 +201,7 @@ def _judge(
         store = Store()
         model = sampling.Model(folder, judge.engine, store)
         speaker = model if generator.engine == judge.engine else sampling.Model(folder, generator.engine, store)
-        own = answers.generate_answers(asked, name, generator, values.seed, speaker) if with_own else []
+        own = answers.generate_answers(asked, name, generator, values.seed, speaker)[0] if with_own else []
         lists = [*given, own] if with_own else given
         verdicts = [judging.judge_answers(asked, each, values.rounds.judge, judge, model) for each in lists]
         return own, verdicts, accuracy.build_signature(values.languages, values.rounds.judge, judge, model)

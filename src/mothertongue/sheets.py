@@ -21,7 +21,7 @@ def draw_items(threads: Iterable[Thread], answers: Iterable[Answer], count: int,
     """`count` random threads with two different answers each, in random order; fewer where there are not so many.
 
     The expert's answer is one of those to draw from. Threads of split test are left out, because judges are chosen by
-    what people say. Only `origins` say who wrote an answer.
+    what people say. Only `origins` say who wrote an answer. Raises BadInput where there is no such thread.
     """
     by_thread: dict[str, list[Answer]] = {}
     for answer in answers:
@@ -45,6 +45,10 @@ def draw_items(threads: Iterable[Thread], answers: Iterable[Answer], count: int,
                     origins=[answer.generator for answer in different],
                 )
             )
+    if not found:
+        raise BadInput(
+            "no thread outside split test has two different answers; run stage generated, for a generator more"
+        )
     return sorted(found, key=lambda item: unit_hash(f"{seed} {item.id}"))[:count]
 
 

@@ -17,10 +17,7 @@ from mothertongue.conversations import (
     from_messages,
     from_oasst_messages,
     from_oasst_trees,
-    from_preferences,
     from_prompts,
-    from_ratings,
-    rename_sides,
     row_language,
 )
 from mothertongue.errors import BadInput
@@ -34,6 +31,7 @@ from mothertongue.params import (
     Raw,
     Texts,
 )
+from mothertongue.preferences import from_preferences, from_ratings, rename_sides
 from mothertongue.records import Conversation, RowCounts, Text, row_id, unit_hash
 from mothertongue.rows import Row, parse, read_objects
 

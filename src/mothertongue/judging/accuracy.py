@@ -1,14 +1,15 @@
-"""How well a judge tells the expert's answer from a generated one, beside two judges that cost nothing."""
+"""How well a judge tells the expert's answer from a generated one, beside judges that cost nothing."""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from mothertongue import languages, prompts, significance
+from mothertongue import languages, overlap, prompts, significance
+from mothertongue.judging.agreement import estimate_share
 from mothertongue.measurements import Estimate, JudgeAccuracy, SampleScore
 from mothertongue.params import Judge
-from mothertongue.records import Answer, RowCounts, Thread, reference_answer
+from mothertongue.records import Answer, RowCounts, Thread, reference_answer, unit_hash
 from mothertongue.verdicts import Verdict
 
 
@@ -62,8 +63,9 @@ def measure_accuracy(
     """For each generator how often a judge scores the expert's answer over a sample of the same thread, ties half.
 
     That is the area under the ROC curve within threads: 0.5 is chance, 1 a judge that always prefers the expert. Beside
-    it, on the same items, two judges that cost nothing: the answer with more words is better (`longer`), the one in the
-    thread's language is (`language`). Threads of split test are left out, because judges are chosen by this, and
+    it, on the same items, judges that cost nothing: the answer with more words is better (`longer`), the one in the
+    thread's language is (`language`), the one more like the question by chrF++ is (`question`), one at random is
+    (`random`). Threads of split test are left out, because judges are chosen by this, and
     prompts without an expert's answer.
     """
     scores = {verdict.answer: verdict.score for verdict in verdicts if verdict.score is not None}
@@ -78,14 +80,18 @@ def measure_accuracy(
             expert = reference_answer(thread)
             if sample.id not in scores or expert.id not in scores:
                 continue
-            words = [float(len(languages.split_words(text))) for text in (expert.text, sample.text)]
-            right = [float(languages.is_in(text, thread.language)) for text in (expert.text, sample.text)]
+            texts = expert.text, sample.text
+            words = [float(len(languages.split_words(text))) for text in texts]
+            right = [float(languages.is_in(text, thread.language)) for text in texts]
+            alike = [overlap.sentence_chrf(text, thread.prompt[-1].content) for text in texts]
             values = {
                 "expert": scores[expert.id],
                 "sample": scores[sample.id],
                 "judge": _wins(scores[expert.id], scores[sample.id]),
                 "longer": _wins(*words),
                 "language": _wins(*right),
+                "question": _wins(*alike),
+                "random": _wins(unit_hash(expert.id), unit_hash(sample.id)),
             }
             items += [
                 SampleScore(
@@ -116,9 +122,11 @@ def _wins(expert: float, sample: float) -> float:
 def _estimate(items: Sequence[SampleScore], signature: str) -> dict[str, Estimate]:
     found = {}
     for figure in dict.fromkeys(item.figure for item in items):
-        kind = "mean" if figure in ("expert", "sample") else "share"
         rows = [item for item in items if item.figure == figure]
-        found[figure] = significance.estimate(kind, rows, signature)
+        if figure in ("expert", "sample"):
+            found[figure] = significance.estimate("mean", rows, signature)
+        else:
+            found[figure] = estimate_share([(row.group, row.values[0]) for row in rows], signature)
     return found
 
 

@@ -107,6 +107,7 @@ def build_card(people: People, said: Mapping[str, Verdict], own: Collection[str]
         undecided=sum(not choice for choice in people.majority.values()),
         raters=raters,
         people=compare_people(people, own),
+        sides=measure_sides(people, ratings),
         reliability=measure_reliability(people, judge),
     )
 
@@ -151,10 +152,38 @@ def measure_rater(people: People, ratings: Ratings, own: Collection[str]) -> dic
         for row in agreement.join_preferences(preferred, agreement.prefer(each), people.groups)
     ]
     found = agreement.measure_agreement(joined, people.seed, people.signature)
+    found |= measure_all(people, preferred, people.majority)
     if decided := [(row.group, 0.5 if not row.ours else float(row.ours == row.theirs)) for row in single if row.theirs]:
         found["agreement_person"] = agreement.estimate_share(decided, people.signature)
     found |= agreement.measure_correlation(_pair_numbers(people, ratings), people.seed, people.signature)
     return found | _measure_leanings(people, preferred, own)
+
+
+def measure_all(people: People, preferred: Preferences, keys: Collection[PairKey]) -> dict[str, Estimate]:
+    """`agreement_all`: agreement with the majority over some pairs, half a pair where the rater has no score."""
+    said = [(key, choice) for key in sorted(keys) if (choice := people.majority[key])]
+    rows = [(people.groups[key[0]], float(preferred.get(key) == choice) if preferred.get(key) else 0.5)
+            for key, choice in said]  # fmt: skip
+    return {"agreement_all": agreement.estimate_share(rows, people.signature)} if rows else {}
+
+
+def measure_sides(people: People, ratings: Mapping[str, Ratings]) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """Agreement of each rater over pairs with an expert's answer, and over those without; where origins are known."""
+    origins = {item.id: item.origins for item in people.items}
+    found: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for kind, experts in (("expert", 1), ("generated", 0)):
+        keys = {
+            key
+            for key in people.majority
+            if (named := origins[key[0]]) and sum(named[place] == "reference" for place in key[1:]) == experts
+        }
+        majority = {key: people.majority[key] for key in keys}
+        for name, each in ratings.items() if keys else ():
+            preferred = agreement.prefer(each)
+            rows = agreement.join_preferences(preferred, majority, people.groups)
+            measured = agreement.measure_agreement(rows, people.seed, people.signature)
+            found.setdefault(kind, {})[name] = measured | measure_all(people, preferred, keys)
+    return found
 
 
 def compare_people(people: People, own: Collection[str]) -> dict[str, dict[str, Estimate]]:
@@ -171,7 +200,10 @@ def compare_people(people: People, own: Collection[str]) -> dict[str, dict[str, 
         every += [*rows, *(Judged(row.group, row.theirs, row.ours) for row in rows)]
         found[f"{one} and {other}"] = agreement.measure_agreement(rows, people.seed, people.signature)
     both = agreement.measure_agreement(every, people.seed, people.signature)
-    together = {name: row.model_copy(update={"n": row.n // 2}) for name, row in both.items()}
+    counts = {name: row.n // 2 for name, row in both.items()}
+    if "agreement" in counts:  # of two people, one may prefer neither
+        counts["agreement"] = sum(bool(row.ours or row.theirs) for row in every) // 2
+    together = {name: row.model_copy(update={"n": counts[name]}) for name, row in both.items()}
     most = {key: choice for key, choice in people.majority.items() if choice is not None}
     return {"people": together | _measure_leanings(people, most, own), **found}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
 from mothertongue.measurements import Estimate
-from mothertongue.params import WITHOUT_MODEL, Rule
+from mothertongue.params import CALIBRATED, WITHOUT_MODEL, Rule
 from mothertongue.rows import Row, parse
 
 FIGURES = (
@@ -42,6 +42,9 @@ class Card(Row):
     undecided: int  # pairs of which most people say that neither is better, or there is no majority
     raters: dict[str, dict[str, Estimate]]  # the judge, and its controls
     people: dict[str, dict[str, Estimate]]  # among themselves: all together, and each two
+    # Agreement of each rater by what is compared, where origins are known: `expert` for an expert's answer and a
+    # generator's, `generated` for two of generators.
+    sides: dict[str, dict[str, dict[str, Estimate]]]
     reliability: list[Reliability]
 
 
@@ -57,10 +60,52 @@ def read_cards(folder: Path, judges: Iterable[str]) -> dict[str, dict[str, Card]
     return found
 
 
+def choose_judges(
+    found: Mapping[str, Mapping[str, Card]], rules: Iterable[Rule], languages: Sequence[str]
+) -> list[Rule]:
+    """The rules, with a judge where one says `calibrated`: the judge that agrees best with people.
+
+    That is the highest lower bound of `agreement_all`, in which a pair without a score is half a pair, so that not to
+    answer is no advantage; of each judge in the language where it has the lowest. A judge that cannot be compared with
+    people in a language in which another can is not taken. Of equal ones, and where people have judged nothing, it is
+    the first by name: DVC does not see the order of a map.
+    """
+
+    def find_bound(judge: str, rule: Rule) -> float:
+        known = [code for code in languages if any(code in by_language for by_language in found.values())]
+        cards = [select_card(found[judge].get(code), rule) for code in known]
+        rows = [card.raters["judge"].get("agreement_all") if card else None for card in cards]
+        return min((row.low if row else -1.0 for row in rows), default=0.0)
+
+    chosen = []
+    for rule in rules:
+        if rule.judge == CALIBRATED:
+            bounds = {judge: find_bound(judge, rule) for judge in sorted(found)}
+            rule = rule.model_copy(update={"judge": max(bounds, key=lambda judge: bounds[judge])})
+        chosen.append(rule)
+    return chosen
+
+
+def select_card(card: Card | None, rule: Rule) -> Card | None:
+    """The card over such pairs as a rule makes: with an expert's answer, or without, where origins are known.
+
+    None where people have judged no such pair: who tells an expert from a model need not tell two models apart.
+    """
+    if card is None or not card.sides:
+        return card
+    kind = describe_sides(rule)
+    return card.model_copy(update={"raters": card.raters | card.sides[kind]}) if kind in card.sides else None
+
+
+def describe_sides(rule: Rule) -> str:
+    """`expert` where the judge of a rule compares an expert's answer with a generator's, else `generated`."""
+    return "expert" if rule.min_margin is not None and "reference" in (rule.chosen, rule.rejected) else "generated"
+
+
 def check_agreement(
     found: Mapping[str, Mapping[str, Card]], rules: Iterable[Rule], languages: Sequence[str], least: float
 ) -> dict[str, dict[str, Card | None]]:
-    """For each rule and language the card of its judge; None where people have judged nothing.
+    """For each rule and language the card of its judge over such pairs; None where people have judged none.
 
     A rule by assumption, people or chrf has no such judge, so nothing. Raises BadInput where a judge's agreement with
     people is under `least` at the lower bound of its interval, and where there is none although people have judged
@@ -70,7 +115,7 @@ def check_agreement(
     for rule in rules:
         agreed[rule.name] = {}
         for code in languages if rule.judge not in WITHOUT_MODEL else ():
-            card = agreed[rule.name][code] = found[rule.judge].get(code)
+            card = agreed[rule.name][code] = select_card(found[rule.judge].get(code), rule)
             if card is None:
                 continue
             where = f"pairs.rules: {rule.name}: judge {rule.judge}"
@@ -83,17 +128,30 @@ def check_agreement(
                 )
             if row.low < least:
                 raise BadInput(
-                    f"{where} agrees with people on {row.value:.2f} [{row.low:.2f}, {row.high:.2f}] of {row.n} pairs"
-                    f" ({code}), and the lower bound is under calibrated.min_agreement {least:g}; take another judge,"
-                    " or have more answers annotated"
+                    f"{where} agrees with people on {row.value:.2f} [{row.low:.2f}, {row.high:.2f}] of {row.n}"
+                    f"{f' {describe_sides(rule)}' if card.sides else ''} pairs ({code}), and the lower bound"
+                    f" is under calibrated.min_agreement {least:g}; take another judge, or have more answers annotated"
                 )
     return agreed
 
 
+def describe_agreement(found: Mapping[str, Card]) -> str:
+    """Words for a judge's agreement with people in each language."""
+    rows = {code or "all": card.raters["judge"].get("agreement") for code, card in found.items()}
+    parts = [f"{code} {_format(row, row)}" for code, row in sorted(rows.items())]
+    return f"agreement {', '.join(parts)}" if parts else "not calibrated"
+
+
 def describe_missing(agreed: Mapping[str, Card | None]) -> str:
-    """Words for the languages in which a rule's judge was not compared with people; empty where there is none."""
+    """Words for the languages in which a rule's judge was not compared with people, or is not shown to agree with them
+    more than a judge that costs nothing; empty where there is none."""
     missing = ", ".join(code for code, card in agreed.items() if card is None)
-    return f"; the judge is not calibrated ({missing})" if missing else ""
+    text = f"; the judge is not calibrated ({missing})" if missing else ""
+    for code, card in agreed.items():
+        rows = {name: row["agreement"] for name, row in card.raters.items() if "agreement" in row} if card else {}
+        as_good = [name for name in ("longer", "question") if name in rows and rows[name].value >= rows["judge"].low]
+        text += "".join(f"; not shown to agree more than `{name}`, {rows[name].value:.2f} ({code})" for name in as_good)
+    return text
 
 
 def render_cards(found: Mapping[str, Mapping[str, Card]]) -> str:

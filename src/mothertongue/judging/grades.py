@@ -43,8 +43,11 @@ def judge_answers(
 
 
 def list_orders(params: GradesJudge) -> list[list[str]]:
-    """The order of the criteria in each vote: as in params.yaml, and then from the second one on, and so forth."""
-    names = list(params.criteria)
+    """The order of the criteria in each vote: by name, and then from the second one on, and so forth.
+
+    Not that of params.yaml: DVC does not see the order of a map.
+    """
+    names = sorted(params.criteria)
     return [names[vote:] + names[:vote] for vote in range(params.votes)]
 
 

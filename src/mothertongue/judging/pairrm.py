@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mothertongue import console, prompts
-from mothertongue.judging.scores import are_alike
+from mothertongue.judging.scores import are_alike, group_answers
 from mothertongue.records import Answer, Thread, row_id
 from mothertongue.sampling.classification import CANDIDATES, SOURCE, PairRM
 from mothertongue.verdicts import Verdict
@@ -30,9 +30,7 @@ def judge_answers(threads: Sequence[Thread], answers: Sequence[Answer], name: st
     question in another language than English `error`. How many comparisons were longer than PairRM reads is printed.
     """
     by_id = {thread.id: thread for thread in threads}
-    by_thread: dict[str, list[Answer]] = {}
-    for answer in sorted(answers, key=lambda answer: answer.id):
-        by_thread.setdefault(answer.thread, []).append(answer)
+    by_thread = group_answers(answers)
     asked = [
         (one, other)
         for identity, several in by_thread.items()

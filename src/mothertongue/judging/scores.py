@@ -15,6 +15,14 @@ def format_question(thread: Thread) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in thread.prompt)
 
 
+def group_answers(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """Answers by their thread, ordered by id."""
+    by_thread: dict[str, list[Answer]] = {}
+    for answer in sorted(answers, key=lambda answer: answer.id):
+        by_thread.setdefault(answer.thread, []).append(answer)
+    return by_thread
+
+
 def are_alike(one: Answer, other: Answer) -> bool:
     """Whether two answers have the same words, so that nothing is to be compared."""
     return one.text.split() == other.text.split()

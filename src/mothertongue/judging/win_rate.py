@@ -8,9 +8,9 @@ runs: there is one. What varies is the order of the two answers, and both are as
 - Other questions: the judge reads the same two answers under a question that neither answers. There is something to
   judge and no answer to find. A judge biased to the place has ties there, as everywhere; one biased to length or style
   gives the same share there as under the answers' own question. What the share has over this control, paired by
-  question, is what the judge finds because of the question. The same pairs with their two names exchanged at random
-  would be about no judge: their share is a half in expectation whatever it says, and they are what the permutation
-  test draws.
+  the two answers, is what the judge finds because of the question. The same pairs with their two names exchanged at
+  random would be about no judge: their share is a half in expectation whatever it says, and they are what the
+  permutation test draws.
 - The experts' answers as a column: where the judge does not prefer them, its other figures say little.
 """
 
@@ -19,10 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from mothertongue import languages, signatures, significance
+from mothertongue import languages, overlap, signatures, significance
 from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
 from mothertongue.judging import accuracy, pairwise
+from mothertongue.judging.agreement import estimate_share
 from mothertongue.judging.length_control import estimate_at_equal_length
 from mothertongue.judging.scores import are_alike
 from mothertongue.judging.win_table import EXPERTS, Match, Rate, Rates
@@ -40,15 +41,24 @@ Texts = Mapping[str, str]  # by thread id
 
 
 def read_answers(
-    measured: Path, columns: Sequence[str], opponent: str, threads: Sequence[Thread]
+    measured: Path, generated: Path, columns: Sequence[str], opponent: str, threads: Sequence[Thread]
 ) -> tuple[dict[str, Texts], str]:
     """Each column's answers to the threads, as suite language wrote them, and the signature that all of them have.
 
-    Raises BadInput where a column was measured differently from the opponent, or on other threads.
+    Those of an opponent that is no column are its first ones as stage generated wrote them; a server may have refused
+    some. Raises BadInput where a column was measured differently from another, or on other threads.
     """
     answers: dict[str, Texts] = {}
     signed: dict[str, str] = {}
-    for column in dict.fromkeys([opponent, *columns]):
+    named = [opponent, *columns] if opponent in columns else columns
+    if opponent not in columns:
+        path = generated / f"{opponent}.jsonl"
+        held_out = {thread.id for thread in threads}
+        given = [row for row in read_rows(path, Answer) if row.index == 0 and row.thread in held_out]
+        answers[opponent] = {row.thread: row.text for row in given}
+        if not given:
+            raise BadInput(f"{path}: has no answer to a held-out thread; run stage generated")
+    for column in dict.fromkeys(named):
         path = measured / column / "language.items.jsonl"
         rows = [row for row in read_rows(path, SampleScore) if row.figure == "right_language"]
         answers[column] = {row.id: row.text for row in rows}
@@ -57,8 +67,8 @@ def read_answers(
         where = f"{measured / column}: words"
         written = read_json_object(measured / column / "language.json", REMEDY).get("figures", {})
         signed[column] = parse(Estimate, written.get("words"), where).signature
-        signatures.check_alike(signed[column], signed[opponent], where, opponent)
-    return answers, signed[opponent]
+        signatures.check_alike(signed[column], signed[named[0]], where, named[0])
+    return answers, signed[named[0]]
 
 
 def judge_answers(
@@ -66,8 +76,9 @@ def judge_answers(
 ) -> list[Match]:
     """Each column's answers, and the experts', against the opponent's: under their own question, and under another.
 
-    A thread to which no other question can be found has no control.
+    A thread that the opponent has not answered is left out; one to which no other question can be found has no control.
     """
+    threads = [thread for thread in threads if thread.id in answers[entry.opponent]]
     others = pick_others(threads)
     sides = {**answers, EXPERTS: {thread.id: thread.expert for thread in threads}}
     pairs = [
@@ -126,7 +137,7 @@ def build_signature(
 
     `measured` is the signature of the answers.
     """
-    texts = sorted((thread.id, opponent[thread.id]) for thread in threads if thread.language in codes)
+    texts = sorted((each.id, opponent[each.id]) for each in threads if each.language in codes and each.id in opponent)
     parts = {
         "win_rate": VERSION,
         "opponent": entry.opponent,
@@ -188,7 +199,8 @@ def measure(matches: Sequence[Match], seed: int, signature: str) -> Rate:
     valid = [match for match in matches if match.outcome != "unparsed"]
     outcomes = [match.outcome for match in valid]
     won, lost = ([float(outcome == which) for outcome in outcomes] for which in ("win", "loss"))
-    margin = decided = share = equal_length = longer = words = None
+    margin = decided = share = equal_length = words = None
+    controls: dict[str, Estimate | None] = dict.fromkeys(("longer", "question", "random"))
     obstacle = ""
     if valid:
         margin = significance.estimate_difference("share", _items(valid, won), _items(valid, lost), seed, signature)
@@ -201,9 +213,11 @@ def measure(matches: Sequence[Match], seed: int, signature: str) -> Rate:
         )
         gaps = [float(match.words) for match in valid]
         words = significance.estimate("mean", _items(valid, gaps), signature)
-        longer = significance.estimate(
-            "share", _items(valid, [0.5 if not gap else float(gap > 0) for gap in gaps]), signature
-        )
+        leads = gaps, [match.likeness for match in valid], [match.draw for match in valid]
+        for control, lead in zip(controls, leads, strict=True):
+            taken = [0.5 if not gap else float(gap > 0) for gap in lead]
+            groups = (match.group for match in valid)
+            controls[control] = estimate_share(list(zip(groups, taken, strict=True)), signature)
         equal_length, obstacle = _control_length(valid, signature)
     if rows := [match for match in valid if match.outcome != "tie"]:
         decided = significance.estimate("share", _items(rows, [match.share for match in rows]), signature)
@@ -219,18 +233,18 @@ def measure(matches: Sequence[Match], seed: int, signature: str) -> Rate:
         share=share,
         equal_length=equal_length,
         obstacle=obstacle,
-        longer=longer,
+        **controls,
         words=words,
         over_control=None,
     )
 
 
 def compare(ours: Sequence[Match], theirs: Sequence[Match], seed: int, signature: str) -> Difference | None:
-    """`share` of some matches less that of others under the same questions; None where no question is in both.
+    """`share` of some matches less that of others; None where nothing is in both.
 
-    Each question is two yes-or-no items of one group: whether ours is won and theirs lost, against whether theirs is
-    won and ours lost. The difference of the two shares is that of `share`, so it has the interval and the test that
-    wins - losses has.
+    Two columns are paired by question, a column and its control by the answers: they are the same in both. Each pair is
+    two yes-or-no items of one group: whether ours is won and theirs lost, against whether theirs is won and ours lost.
+    The difference of the two shares is that of `share`, so it has the interval and the test that wins - losses has.
     """
     if not (pairs := _join(ours, theirs)):
         return None
@@ -238,8 +252,8 @@ def compare(ours: Sequence[Match], theirs: Sequence[Match], seed: int, signature
     down: list[SampleScore] = []
     for one, other in pairs:
         for side, good, bad in ((up, one, other), (down, other, one)):
-            side.append(_item(one, f"{one.id} 1", good.outcome == "win"))
-            side.append(_item(one, f"{one.id} 2", bad.outcome == "loss"))
+            side.append(_item(one, f"{other.id} 1", good.outcome == "win"))
+            side.append(_item(one, f"{other.id} 2", bad.outcome == "loss"))
     found = significance.estimate_difference("share", up, down, seed, signature)
     return found.model_copy(update={"n": len(pairs)})
 
@@ -252,6 +266,8 @@ def _read_match(column: str, thread: Thread, answered: Thread, both: tuple[Answe
     elif verdict.score is not None:
         outcome = "win" if verdict.score == 1 else "loss"
     words = [len(languages.split_words(answer.text)) for answer in both]
+    likeness = [overlap.sentence_chrf(answer.text, thread.prompt[-1].content) for answer in both]
+    draws = [unit_hash(answer.id) for answer in both]
     return Match(
         id=thread.id,
         language=thread.language,
@@ -262,6 +278,8 @@ def _read_match(column: str, thread: Thread, answered: Thread, both: tuple[Answe
         flip=bool(verdict.flips),
         alike=alike,
         words=words[0] - words[1],
+        likeness=likeness[0] - likeness[1],
+        draw=0.0 if alike else draws[0] - draws[1],
         label_mass=verdict.label_mass,
     )
 
@@ -273,9 +291,9 @@ def _answer(thread: str, generator: str, text: str) -> Answer:
 
 
 def _join(ours: Sequence[Match], theirs: Sequence[Match]) -> list[tuple[Match, Match]]:
-    """Valid matches under the same question."""
-    by_id = {match.id: match for match in theirs if match.outcome != "unparsed"}
-    return [(match, by_id[match.id]) for match in ours if match.outcome != "unparsed" and match.id in by_id]
+    """Valid matches with answers to the same question: of a control, which has another question, the same answers."""
+    by_id = {match.id: match for match in ours if match.outcome != "unparsed"}
+    return [(by_id[row.answered], row) for row in theirs if row.outcome != "unparsed" and row.answered in by_id]
 
 
 def _control_length(matches: Sequence[Match], signature: str) -> tuple[Estimate | None, str]:

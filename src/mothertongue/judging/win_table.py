@@ -18,14 +18,16 @@ A comparison with another outcome in each order is a tie (a flip), and so are an
 judge is not asked about. A judge that draws 1 or 2 at random flips half of all comparisons, one that looks at the place
 all of them. Comparisons in which the three choices have less probability than `min_label_mass` are unparsed, and in no
 figure. `wins - losses` is a share of n, `share` counts a tie half; `equal length` is the share where the two answers
-have equally many words (logistic regression, as in AlpacaEval 2), `longer` what a judge would give that always takes
-the longer answer, `words` the mean difference in words.
+have equally many words (logistic regression, as in AlpacaEval 2), `words` the mean difference in words. `longer`,
+`question` and `random` are the shares by judges that cost nothing: they take the longer answer, the one more like the
+question by chrF++, and one at random.
 
 Controls: the opponent against itself is all ties. In a row `other questions` the judge reads the same two answers under
 a question that neither is an answer to: what is won there is won by length and style. The experts' answers are what a
-judge that sees anything should prefer. After Δ are paired differences of `share`, to that control and to other columns.
-Bold is significant at 5 % (Holm) among all `wins - losses` and all differences of this table. A `wins - losses` in bold
-without a difference to `other questions` in bold is not shown to be about the questions."""
+judge that sees anything should prefer. After Δ are differences of `share`, to that control paired by the two answers,
+and to other columns paired by question. Bold is significant at 5 % (Holm) among all `wins - losses` and all
+differences of this table. A `wins - losses` in bold without a difference to `other questions` in bold is not shown to
+be about the questions."""
 HEADS = (
     "n (groups)",
     "wins",
@@ -37,6 +39,8 @@ HEADS = (
     "share",
     "equal length",
     "longer",
+    "question",
+    "random",
     "words",
 )
 REASONS = {
@@ -58,6 +62,8 @@ class Match(Row):
     flip: bool  # a tie because the judge says in one order what it does not say in the other
     alike: bool  # a tie because the answers have the same words
     words: int  # those of the column's answer, less those of the opponent's
+    likeness: float  # chrF++ of the column's answer to the question that the judge read, less that of the opponent's
+    draw: float  # above 0 for an answer of the column that is drawn at random, else under 0; 0 where both are alike
     label_mass: float | None  # of the order with less; None where the judge was not asked
 
     @property
@@ -85,9 +91,12 @@ class Rate(Row):
     share: Estimate | None  # a tie counts half
     equal_length: Estimate | None  # the same where both answers have equally many words
     obstacle: str  # why that is None
-    longer: Estimate | None  # the share that the longer answer would have, equally long ones half
+    # The shares that judges would give which cost nothing; equal answers are half:
+    longer: Estimate | None  # to the answer with more words
+    question: Estimate | None  # to the one more like the question
+    random: Estimate | None  # to one at random
     words: Estimate | None  # mean difference, the column's less the opponent's
-    over_control: Difference | None  # `share` less that to other questions, paired by question
+    over_control: Difference | None  # `share` less that under other questions, paired by the two answers
 
 
 class Rates(Row):
@@ -135,7 +144,7 @@ def render_rates(
         lines += ["", _describe_judge(entries[name], next(iter(by_language.values())), metrics, scored, models), ""]
         lines += [
             f"| against `{entries[name].opponent}` | {' | '.join(HEADS)} |",
-            "|---|--:|--:|--:|--:|--:|---|---|---|---|---|---|",
+            "|---|--:|--:|--:|--:|--:|---|---|---|---|---|---|---|---|",
         ]
         for code, rates in by_language.items():
             bold = {key[2:] for key, value in p.items() if key[:2] == (name, code) and value < LEVEL}
@@ -215,6 +224,8 @@ def _render_row(label: str, rate: Rate, gains: Mapping[str, Difference | None], 
         share,
         _format(rate.equal_length) if rate.equal_length else f"– {rate.obstacle}".strip(),
         _format(rate.longer),
+        _format(rate.question),
+        _format(rate.random),
         _format(rate.words),
     )
     return f"| {' | '.join(cells)} |"

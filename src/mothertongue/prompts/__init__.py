@@ -1,9 +1,13 @@
 """Prompt templates, one file per use and language: `<use>/<code>.txt`, with `<use>/en.txt` for all other languages."""
 
 import hashlib
-from importlib.resources import files
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from pathlib import Path
+from string import Formatter
 
 from mothertongue import languages
+from mothertongue.errors import BadInput
 
 
 def render(use: str, language: str, **fields: str) -> str:
@@ -22,6 +26,27 @@ def _template(use: str, language: str) -> str:
     if not template.is_file():
         template = folder / "en.txt"
     return template.read_text(encoding="utf-8").strip()
+
+
+def check_templates() -> None:
+    """Raises BadInput where a template has other fields than en.txt of the same use.
+
+    Without the answer in it, a judge would score what it has not read.
+    """
+    with as_file(files(__name__)) as folder:
+        for path in sorted(folder.rglob("*.txt")):
+            found, wanted = ({*_find_fields(each)} - {"language"} for each in (path, path.with_name("en.txt")))
+            for name in sorted(wanted - found):
+                raise BadInput(f"{path}: lacks {{{name}}}, which en.txt has; add it")
+            for name in sorted(found - wanted):
+                raise BadInput(f"{path}: has {{{name}}}, which en.txt lacks; write {{{{ and }}}} for braces")
+
+
+def _find_fields(path: Path) -> Iterator[str]:
+    try:
+        yield from (name for _, name, _, _ in Formatter().parse(path.read_text(encoding="utf-8")) if name is not None)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}; write {{{{ and }}}} for braces") from error
 
 
 def list_uses(folder: str) -> list[str]:

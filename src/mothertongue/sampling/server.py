@@ -111,8 +111,9 @@ class Server:
     ) -> list[Any]:
         identity = self.identity | ({"schema": schema} if schema else {})
         found = self.store.get_or_request(identity, requests, lambda part: self._stream(part, ask, label), label)
-        if requests and not any(found):
-            what = f"{self.params.url}: {label}: the server refuses all {len(requests)} requests"
+        refused = sum(not value for value in found)
+        if 2 * refused > len(requests):  # no text, but the request's form is what it refuses
+            what = f"{self.params.url}: {label}: the server refuses {refused} of {len(requests)} requests"
             raise BadInput(f"{what} ({self._refusal}); correct the model")
         kept = [value for value in dict(zip(requests, found, strict=True)).values() if value]  # equal ones are one
         prompts, tokens = (sum(value["used"][name] for value in kept) for name in ("prompt_tokens", "tokens"))
