@@ -12,12 +12,7 @@ from mothertongue.rows import read_folder, read_rows, write_rows
 
 @click.group()
 def main() -> None:
-    """Write a blinded sheet on which people choose between answers, and read it back into data/human.
-
-    `sheet THREADS GENERATED OUT` writes the sheet as OUT.html and OUT.tsv, and OUT.key.jsonl, which has the origins of
-    the answers and is not for who fills it. `read KEY TABLE OUT` makes of the key and the table that a person saved a
-    file of data/human.
-    """
+    """Write a blinded sheet on which people choose between answers, and read it back into data/human."""
 
 
 @main.command()
@@ -29,11 +24,10 @@ def sheet(threads: Path, generated: Path, out: Path, items: int) -> None:
     """Write OUT.html, for a browser, and OUT.tsv, for a spreadsheet: two answers of each thread, without their origin.
 
     THREADS contains the threads, the folder GENERATED an <generator>.jsonl each. Split test is left out. OUT.key.jsonl
-    is for `read`.
+    is for `read`: it has the origins, so it is not for who fills the sheet.
     """
-    values = params.load()
-    given = read_folder(generated, values.generated, Answer)
-    drawn = sheets.draw_items(read_rows(threads, Thread), given, items, values.seed)
+    values, asked = params.load(), read_rows(threads, Thread)
+    drawn = sheets.draw_items(asked, read_folder(generated, values.generated, Answer), items, values.seed)
     sheets.write_sheet(out, drawn)
     console.say(f"{out}.html and {out}.tsv: {len(drawn)} items")
 

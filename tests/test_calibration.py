@@ -509,6 +509,15 @@ def test_a_rule_is_gated_by_pairs_like_its_own() -> None:
     assert cards.describe_missing(agreed_of) == "; the judge is not calibrated (es)"
 
 
+@pytest.mark.parametrize(("pairs", "agreement_"), [(25, 0.76), (50, 0.70), (100, 0.65), (200, 0.62)])
+def test_the_agreement_that_a_judge_needs(pairs: int, agreement_: float) -> None:
+    """Of docs/guide.md: with one pair less the lower bound is under 0.55."""
+    right = round(pairs * agreement_)
+    for count, passes in ((right, True), (right - 1, False)):
+        rows = [(str(place), float(place < count)) for place in range(pairs)]
+        assert (agreement.estimate_share(rows, "").low >= 0.55) == passes
+
+
 def test_a_judge_that_is_no_better_than_one_that_counts_words_is_named() -> None:
     card = card_with(0.6)
     longer = {"agreement": card.raters["judge"]["agreement"].model_copy(update={"value": 0.65})}
