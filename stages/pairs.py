@@ -34,7 +34,8 @@ def main(data: Path, calibrated: Path, out: Path, report: Path, curves: Path) ->
     agreed = cards.check_agreement(people, rules, codes, values.calibrated.min_agreement)
     rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs.model_copy(update={"rules": rules}))
     sources = {row.id: row.source for row in read_rows(data / "filtered.jsonl", Conversation)}
-    about = diagnostics.describe_pairs(rows, counts, rules, asked, sources, agreed)
+    over = pairs.count_passed_over(rows, asked, given, verdicts, rules)
+    about = diagnostics.describe_pairs(rows, counts, rules, asked, sources, agreed, over)
     diagnostics.check_limits(about, values.pairs)
     diagnostics.write_histograms(curves, rows, rules)
     write_rows(out, rows)

@@ -411,6 +411,16 @@ def test_a_row_that_is_wrong(row: Any, what: str, tmp_path: Path) -> None:
     assert str(error.value).startswith(f"{tmp_path}/mine.jsonl:")
 
 
+def test_one_person_under_two_names_is_refused(tmp_path: Path) -> None:
+    """Such a pair of people would agree with themselves, and raise the ceiling."""
+    for name, person in (("a.jsonl", "Ana"), ("b.jsonl", " ana"), ("c.jsonl", "anna")):
+        (tmp_path / name).write_text(json.dumps(item("1", {person: 1})), encoding="utf-8")
+    with pytest.raises(BadInput, match="annotators ' ana' and 'Ana' differ in capitals or spaces alone; write one"):
+        annotations.read_items(tmp_path)
+    (tmp_path / "b.jsonl").unlink()
+    assert len(annotations.read_items(tmp_path)[0].annotations) == 2
+
+
 def test_items_of_all_files_are_put_together(tmp_path: Path) -> None:
     for name, identity in (("b.jsonl", "1"), ("a.jsonl", "2"), (".c.jsonl", "3")):
         (tmp_path / name).write_text(json.dumps(item(identity, {"ana": 1})), encoding="utf-8")
@@ -491,6 +501,13 @@ def test_the_judge_that_agrees_best_with_people_ranks_where_a_rule_leaves_it_to_
     assert choose({"first": {"es": picky}, "second": {"es": middle}}) == "second"  # not to answer is no advantage
     silent = high.model_copy(update={"raters": {"judge": {}}})
     assert choose({"first": {"es": silent}, "second": {"es": low}}) == "second"
+
+
+def test_two_rules_that_are_the_same_once_the_judge_is_chosen_are_refused() -> None:
+    rules = [RULE, RULE.model_copy(update={"name": "other", "judge": "calibrated"})]
+    assert cards.choose_judges({"rubric": {}, "a": {}}, rules, ["es"])[1].judge == "a"
+    with pytest.raises(BadInput, match=f"{RULE.name} and other are the same rule, both by judge rubric; delete one"):
+        cards.choose_judges({"rubric": {}}, rules, ["es"])
 
 
 def test_a_rule_is_gated_by_pairs_like_its_own() -> None:

@@ -55,7 +55,9 @@ def pair(number: int, chosen: str, rejected: str, margin: float | None = None, s
 def describe(*pairs: Pair, people: dict[str, Card | None] | None = None) -> RulePairs:
     counts = RowCounts(total=9, kept=len(pairs), dropped={})
     threads = [thread(number) for number in range(9)]
-    return diagnostics.describe_pairs(pairs, {"r": counts}, [RULE], threads, {"c": "a file"}, {"r": people or {}})["r"]
+    return diagnostics.describe_pairs(
+        pairs, {"r": counts}, [RULE], threads, {"c": "a file"}, {"r": people or {}}, {"r": 0}
+    )["r"]
 
 
 PAIRS = (
@@ -92,7 +94,7 @@ def test_pairs_are_counted_by_source() -> None:
     threads = [thread(0), thread(1), thread(2).model_copy(update={"conversation": "d"})]
     counts = {"r": RowCounts(total=3, kept=3, dropped={})}
     rows = [pair(n, LONG, SHORT) for n in range(3)]
-    found = diagnostics.describe_pairs(rows, counts, [RULE], threads, {"c": "ours", "d": "theirs"}, {"r": {}})
+    found = diagnostics.describe_pairs(rows, counts, [RULE], threads, {"c": "ours", "d": "theirs"}, {"r": {}}, {"r": 0})
     assert found["r"].sources == {"ours": 2, "theirs": 1}
     assert "By source, of all splits: `r` ours 2, theirs 1.\n" in diagnostics.render_pairs(found)
     assert "By source" not in diagnostics.render_pairs({"r": describe(*PAIRS)})
@@ -161,8 +163,14 @@ def test_the_report_has_a_row_for_each_rule(tmp_path: Path) -> None:
     write_json(tmp_path / "pairs.json", {name: row.model_dump() for name, row in found.items()})
     assert diagnostics.read_pairs(tmp_path / "pairs.json") == {"none": found["none"], "r": found["r"]}
     people = {"people": found["none"].model_copy(update={"judge": "people", "basis": "people"})}
-    assert diagnostics.render_pairs(people).splitlines()[-1].endswith(" | by people |")
-    lines = diagnostics.render_pairs(found).splitlines()
+    table, coverage = diagnostics.render_pairs(people).split("\n\nThreads of all splits with a pair, and why ")
+    assert table.endswith(" | by people |")
+    assert coverage == "the others have none:\n\n- people: 0 of 9\n"
+    found["r"] = found["r"].model_copy(update={"passed_over": 2})
+    page = diagnostics.render_pairs(found)
+    above = "in 2 pairs an answer scored over the chosen side could be no side itself"
+    assert page.endswith(f"\n- r: {found['r'].threads}; {above}\n- none: 0 of 9\n")
+    lines = page.partition("\n\nThreads of")[0].splitlines()
     assert lines[-2].startswith("| r | `j` | 4 | 0 | 8.0 | 7.8 | 0.667 [0.")
     assert lines[-2].endswith(" | 0 | 1.62 | es not calibrated |")
     assert lines[-1].startswith("| none | `j` | 0 | 0 | ")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,15 +43,19 @@ def test_a_stage_that_has_not_run_is_named(tmp_path: Path) -> None:
 
 
 def test_trainings_of_all_kinds(tmp_path: Path) -> None:
-    about = {
+    about: dict[str, dict[str, Any]] = {
         "cpt": {"texts": 8, "rows": 3, "updates": 2, "last": {"loss": 3.14159, "validation_loss": 4}},
         "sft": {"conversations": 5, "left_out": 1, "updates": 2, "last": {"loss": 2.5, "learning_rate": 0.0}},
         "dpo": {"pairs": 7, "left_out": 0, "updates": 3, "last": {"loss": 0.5, "validation_reward_margin": -0.25}},
     }
+    about["cpt"]["validation"] = {"texts": 2, "rows": 1}
+    about["sft"]["validation"] = {"conversations": 0, "left_out": 0, "probes": 0}
+    about["dpo"]["validation"] = {"pairs": 3, "left_out": 0, "probes": 2}
     for name, found in about.items():
         write(tmp_path / f"adapter/{name}.json", found)
     page = effort.render_trainings(effort.read_trainings(tmp_path, about))
-    head, _, *rows = page.splitlines()[2:]
+    head, _, *rows, _, unwatched = page.splitlines()[2:]
+    assert unwatched == "`sft` had no held-out rows, so its health was not watched, but for NaN."
     assert head.count("|") == rows[0].count("|")
     assert rows == [
         "| `cpt` | 3 | 0 | 2 | 3.142 | 4.000 | – | – | – | – |",

@@ -135,6 +135,7 @@ def test_a_pair_is_learned_by_the_steps_that_name_its_rule(project: dict[str, Th
 def test_each_verdict_comes_with_what_the_judge_read(project: dict[str, Thread]) -> None:
     row = next(iter(project.values()))
     lines = explained(f"p-{row.id}")
+    assert explained(f"v-p-{row.id}") == lines
     assert one(lines, "  verdict ") == (
         f"  verdict v-p-{row.id} of judge second (model base): score 0.000, label mass 0.900, 1 comparisons, 0 flips"
     )
@@ -228,8 +229,8 @@ def test_no_such_row() -> None:
     assert (result.exit_code, result.stderr) == (
         1,
         (
-            "Error: no pair, answer, thread, conversation or measured item has the id 'nothing'; take one of raw,"
-            " threads, generated or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes where it has a"
-            " space\n"
+            "Error: no pair, answer, verdict, thread, conversation or measured item has the id 'nothing'; take one"
+            " of raw, threads, generated, scored or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes"
+            " where it has a space\n"
         ),
     )

@@ -280,6 +280,21 @@ def section(*rules: Rule, max_cut_rejected: float = 1.0) -> Pairs:
 REFERENCE_ID = reference_answer(THREAD).id
 
 
+def test_a_best_answer_that_could_be_no_side_is_counted() -> None:
+    given = [answer("plain"), answer("guided", finish="length"), answer("plain", index=1, text="No lo sé.")]
+    verdicts = [verdict(each.id, score=score) for each, score in zip(given, (4, 5, 1), strict=True)]
+    rules = [rule("best", "worst"), rule("plain", "worst"), rule("reference", "worst", None)]
+    found, _ = pairs.make_pairs([THREAD], given, verdicts, section(*rules))
+    counts = pairs.count_passed_over(found, [THREAD], given, verdicts, rules)
+    assert counts == {"best_over_worst": 1, "plain_over_worst": 0, "reference_over_worst": 0}
+    verdicts[1] = verdict(given[1].id, score=4)  # as good, so not better
+    assert pairs.count_passed_over(found, [THREAD], given, verdicts, rules)["best_over_worst"] == 0
+    by_chrf = [rule("best", "worst", judge=CHRF)]
+    given[1] = answer("guided", text=TEXTS["reference"], finish="length")
+    found, _ = pairs.make_pairs([THREAD], given, [], section(*by_chrf))
+    assert pairs.count_passed_over(found, [THREAD], given, [], by_chrf) == {"best_over_worst": 1}
+
+
 @pytest.mark.parametrize(
     ("of_plain", "reason"),
     [
@@ -655,7 +670,9 @@ def test_the_share_of_rejected_sides_that_were_cut() -> None:
     threads, answers = make_threads_and_samples({"train": "cc..", "validation": ".", "test": "c.."})
     rules = [rule("reference", "plain", judge=ASSUMPTION), rule("plain", "guided", judge=ASSUMPTION)]
     found, counts = pairs.make_pairs(threads, answers, [], section(*rules, max_cut_rejected=3 / 8))
-    about = diagnostics.describe_pairs(found, counts, rules, threads, SOURCES, {each.name: {} for each in rules})
+    about = diagnostics.describe_pairs(
+        found, counts, rules, threads, SOURCES, {each.name: {} for each in rules}, {each.name: 0 for each in rules}
+    )
     assert about["reference_over_plain"].splits == {
         "test": SplitCounts(pairs=3, cut_rejected=1, share=1 / 3),
         "train": SplitCounts(pairs=4, cut_rejected=2, share=0.5),

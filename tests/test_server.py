@@ -167,7 +167,15 @@ def test_an_answer_that_was_broken_off_is_a_refusal(finish: str, tmp_path: Path)
     with FakeServer(reply) as fake:
         model = open_server(tmp_path, fake.url)
         rows, counts = answers.generate_answers([thread(0), thread(1)], "own", GENERATOR, 1, model)
-    assert ([row.thread for row in rows], counts) == (["t000"], RowCounts(total=2, kept=1, dropped={"refused": 1}))
+        assert ([row.thread for row in rows], counts) == (["t000"], RowCounts(total=2, kept=1, dropped={"refused": 1}))
+        assert (model.usage.requests, model.usage.tokens) == (2, 6)  # it is paid for, so it counts
+        again = open_server(tmp_path, fake.url)
+        assert answers.generate_answers([thread(0), thread(1)], "own", GENERATOR, 1, again) == (rows, counts)
+        assert again.usage == model.usage
+        assert len(fake.bodies) == 2  # and is not bought twice
+        with pytest.raises(BadInput, match=rf"refuses 1 of 1 requests \(Refused: {finish}: Of course.*; correct the"):
+            answers.generate_answers([thread(1)], "own", GENERATOR, 1, again)
+        assert len(fake.bodies) == 2
 
 
 def test_half_a_character_of_a_server_can_be_written(tmp_path: Path) -> None:

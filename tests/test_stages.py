@@ -782,7 +782,7 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
         write_json(Path(f"metrics/scored/{judge}.json"), {"verdicts": {}, "accuracy": {}, "usage": used})
     for name in ("plain", "other"):
         write_json(Path(f"metrics/generated/{name}.json"), {"usage": used})
-    write_json(Path("metrics/adapter/dpo.json"), {"pairs": 4, "updates": 2, "last": {"loss": 0.5}})
+    write_json(Path("metrics/adapter/dpo.json"), {"pairs": 4, "updates": 2, "validation": {"pairs": 2}, "last": {"loss": 0.5}})
     for name in ("seeds", "experiments", "pairs"):
         write_json(Path(f"metrics/{name}.json"), {})
     result = run(report.main, *REPORT)

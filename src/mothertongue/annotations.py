@@ -3,6 +3,7 @@
 They are apart from records.py, on which the training of adapters depends.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -89,4 +90,15 @@ def read_items(folder: Path) -> list[AnnotatedItem]:
             if twice := sorted(people & {each.annotator for each in item.annotations}):
                 raise BadInput(f"{where}: {twice[0]!r} has judged it in a file before; delete one of them")
             found[item.id] = item.model_copy(update={"annotations": [*before.annotations, *item.annotations]})
+    _check_names(folder, found.values())
     return [item for _, item in sorted(found.items())]
+
+
+def _check_names(folder: Path, items: Iterable[AnnotatedItem]) -> None:
+    """Raises BadInput for two names that are probably one person's: as two people they would agree with themselves."""
+    spelled: dict[str, str] = {}
+    for name in sorted({each.annotator for item in items for each in item.annotations}):
+        plain = " ".join(name.casefold().split())
+        if spelled.setdefault(plain, name) != name:
+            what = f"annotators {spelled[plain]!r} and {name!r} differ in capitals or spaces alone"
+            raise BadInput(f"{folder}: {what}; write one person's name in one way, and two people's in two")

@@ -78,6 +78,7 @@ class RulePairs(Row):
     basis: str  # why the chosen side is better: the judge's name, or assumption where none compares the two sides
     sources: dict[str, int]  # pairs by the source of their conversations
     threads: RowCounts  # kept: those with a pair that is written
+    passed_over: int  # pairs whose judge scores an answer over the chosen side that was cut, or in another language
     languages: dict[str, int]
     splits: dict[str, SplitCounts]
     chosen_from: dict[str, int]  # pairs by generator
@@ -96,6 +97,7 @@ def describe_pairs(
     threads: Sequence[Thread],
     sources: Mapping[str, str],
     agreed: Mapping[str, Mapping[str, Card | None]],
+    passed_over: Mapping[str, int],
 ) -> dict[str, RulePairs]:
     """All of it by rule. `sources` are those of conversations, `agreed` the cards of a rule's judge by language."""
     groups = {thread.id: thread.group for thread in threads}
@@ -111,6 +113,7 @@ def describe_pairs(
             basis=basis,
             sources=_count(origins[pair.thread] for pair in made),
             threads=counts[rule.name],
+            passed_over=passed_over[rule.name],
             languages=_count(pair.language for pair in made),
             splits={split: _count_cut(made, split) for split in sorted({pair.split for pair in made})},
             chosen_from=_count(pair.chosen_from.generator for pair in made),
@@ -264,6 +267,11 @@ def render_pairs(found: Mapping[str, RulePairs]) -> str:
             noise or f"by {rule.basis}",
         )
         lines.append(f"{head}{' | '.join(cells)} |")
+    lines += ["", "Threads of all splits with a pair, and why the others have none:", ""]
+    for name, rule in found.items():
+        over = rule.passed_over
+        above = f"; in {over} pairs an answer scored over the chosen side could be no side itself" if over else ""
+        lines.append(f"- {name}: {rule.threads}{above}")
     lines += [
         f"\nBy source, of all splits: `{name}` {', '.join(f'{source} {n}' for source, n in rule.sources.items())}."
         for name, rule in found.items()

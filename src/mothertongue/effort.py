@@ -67,4 +67,9 @@ def render_trainings(found: Mapping[str, Mapping[str, Any]]) -> str:
         rows = next(about[key] for key in ("pairs", "conversations", "rows", "texts") if key in about)
         cells = [f"{about['last'][key]:.3f}" if key in about["last"] else "–" for key in LAST]
         lines.append(f"| `{name}` | {rows} | {about.get('left_out', 0)} | {about['updates']} | {' | '.join(cells)} |")
+    lines += [
+        f"\n`{name}` had no held-out rows, so its health was not watched, but for NaN."
+        for name, about in found.items()
+        if not any(value for key, value in about["validation"].items() if key not in ("left_out", "probes"))
+    ]
     return "\n".join(lines) + "\n"

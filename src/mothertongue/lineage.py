@@ -116,6 +116,8 @@ def _explain(identity: str, project: Project) -> Iterator[str]:
         yield from _explain_pair(pair, project)
     elif answer := project.answers.get(identity):
         yield from _explain_answer(answer, project)
+    elif judged := project.answers.get(next((row.answer for row in project.verdicts if row.id == identity), "")):
+        yield from _explain_answer(judged, project)
     elif thread := project.threads.get(identity):
         yield from _list_answers(thread, project)
         yield from _explain_thread(thread, project)
@@ -129,9 +131,9 @@ def _explain(identity: str, project: Project) -> Iterator[str]:
     else:
         absent = f" ({', '.join(map(str, project.missing))} are not there)" if project.missing else ""
         raise BadInput(
-            f"no pair, answer, thread, conversation or measured item has the id {identity!r}{absent}; take one of raw,"
-            " threads, generated or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes where it has a"
-            " space"
+            f"no pair, answer, verdict, thread, conversation or measured item has the id {identity!r}{absent}; take one"
+            " of raw, threads, generated, scored or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes"
+            " where it has a space"
         )
 
 

@@ -107,6 +107,32 @@ def make_pairs(
     return [pair for found in made.values() for pair in found.values()], counts
 
 
+def count_passed_over(
+    pairs: Iterable[Pair],
+    threads: Iterable[Thread],
+    answers: Iterable[Answer],
+    verdicts: Iterable[Verdict],
+    rules: Sequence[Rule],
+) -> dict[str, int]:
+    """For each rule its pairs whose judge scores another answer over the chosen side, which could be no side itself.
+
+    It was cut, for example: then `best` is the best of what is left.
+    """
+    given: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        given[answer.thread].append(answer)
+    scores = {(row.judge, row.answer): row.score for row in verdicts if row.score is not None}
+    asked, by_name = index_by_id(list(threads)), {rule.name: rule for rule in rules}
+    counts = dict.fromkeys(by_name, 0)
+    for pair in pairs:
+        rule, least = by_name[pair.rule], pair.chosen_from.score
+        if least is not None and rule.chosen != "worst":
+            found = _find_candidates(rule, asked[pair.thread], given[pair.thread], scores)
+            others = [each.score for each in _filter_by_name(rule.chosen, found) if each.score is not None]
+            counts[rule.name] += max(others, default=least) > least
+    return counts
+
+
 def _find_candidates(
     rule: Rule, thread: Thread, answers: Sequence[Answer], scores: Mapping[tuple[str, str], float]
 ) -> list[Candidate]:

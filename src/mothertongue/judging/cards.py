@@ -68,7 +68,7 @@ def choose_judges(
     That is the highest lower bound of `agreement_all`, in which a pair without a score is half a pair, so that not to
     answer is no advantage; of each judge in the language where it has the lowest. A judge that cannot be compared with
     people in a language in which another can is not taken. Of equal ones, and where people have judged nothing, it is
-    the first by name: DVC does not see the order of a map.
+    the first by name: DVC does not see the order of a map. Raises BadInput where two rules are then the same.
     """
 
     def find_bound(judge: str, rule: Rule) -> float:
@@ -83,6 +83,13 @@ def choose_judges(
             bounds = {judge: find_bound(judge, rule) for judge in sorted(found)}
             rule = rule.model_copy(update={"judge": max(bounds, key=lambda judge: bounds[judge])})
         chosen.append(rule)
+    seen: dict[str, Rule] = {}
+    for rule in chosen:
+        same = seen.setdefault(rule.model_copy(update={"name": ""}).model_dump_json(), rule)
+        if same is not rule:
+            raise BadInput(
+                f"pairs.rules: {same.name} and {rule.name} are the same rule, both by judge {rule.judge}; delete one"
+            )
     return chosen
 
 

@@ -30,7 +30,11 @@ _CONTROL = re.compile(
 
 
 class _Refused(Exception):
-    """A request that the server does not answer, or an answer that it broke off for another reason than length."""
+    """An answer that the server refuses to give, or broke off for another reason than length; it is paid for."""
+
+    def __init__(self, why: str, used: dict[str, Any]) -> None:
+        super().__init__(why)
+        self.used = used
 
 
 class Server:
@@ -52,7 +56,7 @@ class Server:
             self.identity["fields"] = json.dumps(self.params.fields, sort_keys=True)
         self.answered_by: set[str] = set()  # the names that the server gives its model: another one may come any day
         self.usage, self.price = Usage(), self.params.price
-        self._refusal = ""  # why the first request was refused
+        self._refusal = ""  # why the first of the requests was refused that got no answer at all
         self._pace = _Pace(self.params.per_minute)
 
     @cached_property
@@ -111,21 +115,21 @@ class Server:
     ) -> list[Any]:
         identity = self.identity | ({"schema": schema} if schema else {})
         found = self.store.get_or_request(identity, requests, lambda part: self._stream(part, ask, label), label)
-        refused = sum(not value for value in found)
-        if 2 * refused > len(requests):  # no text, but the request's form is what it refuses
-            what = f"{self.params.url}: {label}: the server refuses {refused} of {len(requests)} requests"
-            raise BadInput(f"{what} ({self._refusal}); correct the model")
         kept = [value for value in dict(zip(requests, found, strict=True)).values() if value]  # equal ones are one
+        refused = [value for value in found if not value or "refused" in value]
+        if 2 * len(refused) > len(requests):  # no text, but the request's form is what it refuses
+            why = self._refusal or next(value["refused"] for value in refused if value)
+            what = f"{self.params.url}: {label}: the server refuses {len(refused)} of {len(requests)} requests"
+            raise BadInput(f"{what} ({why}); correct the model")
         prompts, tokens = (sum(value["used"][name] for value in kept) for name in ("prompt_tokens", "tokens"))
         self.usage += Usage(len(kept), prompts, tokens, sum(not value["used"]["counted"] for value in kept))
         self.answered_by |= {value["used"]["model"] for value in kept}
-        return [
-            value and (value["logprobs"] if "logprobs" in value else Completion(**value["text"])) for value in found
-        ]
+        return [_read(value) for value in found]
 
     def _stream(self, requests: Sequence[Any], ask: Callable[[Any], Any], label: str) -> Iterator[tuple[int, Any]]:
-        """(place, result) of each request as its answer arrives; nothing for a refused one, and for one not sent.
+        """(place, result) of each request as its answer arrives; nothing for one that got none, and for one not sent.
 
+        A refusal that is an answer, and so has a price, is a result.
         Raises BadInput, once all that was sent is there, where the server cannot be reached or answers in another form.
         """
         import openai
@@ -140,8 +144,11 @@ class Server:
                     continue
                 try:
                     result = future.result()
-                except (openai.BadRequestError, openai.UnprocessableEntityError, _Refused) as error:
+                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                     self._refusal = self._refusal or self._describe(error)
+                except _Refused as error:
+                    answered += 1
+                    yield places[future], {"refused": self._describe(error), "used": error.used}
                 except Exception as error:  # noqa: BLE001, of whatever class: what is under way is paid for
                     problem = problem or error
                     for other in places:
@@ -196,14 +203,15 @@ class Server:
         fields = {name: parameters[own] for own, name in names.items() if name is not None}
         answer = self._client.chat.completions.create(model=self.params.id, messages=messages, **fields)
         choice, usage = answer.choices[0], answer.usage
-        if choice.message.refusal or choice.message.content is None or choice.finish_reason not in ("stop", "length"):
-            raise _Refused(f"{choice.finish_reason}: {choice.message.refusal or choice.message.content}")
-        return choice, {
+        used = {
             "prompt_tokens": usage.prompt_tokens if usage else 0,
             "tokens": usage.completion_tokens if usage else 0,
             "counted": usage is not None,
             "model": str(answer.model),
         }
+        if choice.message.refusal or choice.message.content is None or choice.finish_reason not in ("stop", "length"):
+            raise _Refused(f"{choice.finish_reason}: {choice.message.refusal or choice.message.content}", used)
+        return choice, used
 
     def _describe(self, error: Exception) -> str:
         """An error's class and words, without the key, which some gateways quote."""
@@ -211,6 +219,14 @@ class Server:
         if key := self.params.key and os.environ.get(self.params.key):
             text = text.replace(key, "***")
         return f"{type(error).__name__.lstrip('_')}: {text[:300]}"
+
+
+def _read(value: dict[str, Any] | None) -> Completion | list[float] | None:
+    """What the store kept of an answer; None where it is a refusal, or there was none."""
+    if not value or "refused" in value:
+        return None
+    found: list[float] | None = value.get("logprobs")
+    return Completion(**value["text"]) if found is None else found
 
 
 class _Pace:
