@@ -29,7 +29,8 @@ def sheet(threads: Path, generated: Path, out: Path, items: int) -> None:
     values, asked = params.load(), read_rows(threads, Thread)
     drawn = sheets.draw_items(asked, read_folder(generated, values.generated, Answer), items, values.seed)
     sheets.write_sheet(out, drawn)
-    console.say(f"{out}.html and {out}.tsv: {len(drawn)} items")
+    experts = sum("reference" in (item.origins or ()) for item in drawn)
+    console.say(f"{out}.html and {out}.tsv: {experts} items with an expert's answer, {len(drawn) - experts} without")
 
 
 @main.command()

@@ -10,12 +10,13 @@ from mothertongue import console, lineage, params
 @click.command()
 @click.argument("id")
 def main(id: str) -> None:  # noqa: A002
-    """Explain the row with an ID: a pair, an answer, a thread, a conversation, or an item of a measured figure.
+    """Explain the row with an ID: a pair, an answer, a verdict, a thread, a conversation, or a measured item.
 
     Printed are its source and line, filters, split and why, generator and request, each verdict with what the judge
     read, rule, and the figures that it entered; of the run whose files are in data/ and metrics/.
     """
-    for line in lineage.explain(id, lineage.Project(params.load(), Path("data"), Path("metrics"))):
+    changed = lineage.read_changed(Path("params.yaml"), Path("dvc.lock"))
+    for line in lineage.explain(id, lineage.Project(params.load(), Path("data"), Path("metrics"), changed)):
         console.say(line)
 
 

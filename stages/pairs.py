@@ -32,16 +32,19 @@ def main(data: Path, calibrated: Path, out: Path, report: Path, curves: Path) ->
     codes = sorted({thread.language for thread in asked})
     rules = cards.choose_judges(people, values.pairs.rules, codes)
     agreed = cards.check_agreement(people, rules, codes, values.calibrated.min_agreement)
-    rows, counts = pairs.make_pairs(asked, given, verdicts, values.pairs.model_copy(update={"rules": rules}))
+    section = values.pairs.model_copy(update={"rules": rules})
+    rows, counts = pairs.make_pairs(asked, given, verdicts, section)
+    all_learned = section.model_copy(update={"learned": None, "per_thread": None})
+    unwritten, _ = pairs.make_pairs(asked, given, verdicts, all_learned) if section.learned else ([], {})
     sources = {row.id: row.source for row in read_rows(data / "filtered.jsonl", Conversation)}
     over = pairs.count_passed_over(rows, asked, given, verdicts, rules)
-    about = diagnostics.describe_pairs(rows, counts, rules, asked, sources, agreed, over)
+    about = diagnostics.describe_pairs(rows, unwritten, counts, rules, asked, sources, agreed, over)
     diagnostics.check_limits(about, values.pairs)
     diagnostics.write_histograms(curves, rows, rules)
     write_rows(out, rows)
     write_json(report, {name: row.model_dump() for name, row in about.items()})
     for name, row in about.items():
-        console.say(f"{name}, by {row.judge}: {row.threads}{cards.describe_missing(agreed[name])}")
+        console.say(f"{name}, by {row.judge}: {row.threads}{row.missing}")
     console.say(f"{out}: {len(rows)} pairs")
 
 

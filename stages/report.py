@@ -34,7 +34,7 @@ def main(threads: Path, metrics: Path, summary: Path, table: Path) -> None:
         cards.render_cards(cards.read_cards(metrics / "calibrated", values.scored)),
         win_table.render_rates(rates, values.win_rate, values.metrics, values.scored, values.models),
         diagnostics.render_pairs(diagnostics.read_pairs(metrics / "pairs.json")),
-        effort.render_usage(effort.read_usage(metrics, values)),
+        effort.render_usage(effort.read_usage(metrics, values.generated, list(values.scored), values.win_rate)),
         effort.render_trainings(effort.read_trainings(metrics, values.adapter)),
     )
     won = win_table.summarize_rates(rates, values.win_rate, values.metrics.headline)

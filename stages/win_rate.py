@@ -40,10 +40,9 @@ def main(name: str, threads: Path, measured: Path, generated: Path, folder: Path
     found = win_rate.summarize(matches, entry, limits, values.seed, sign)
     write_rows(items, matches)
     used = sampling.summarize_usage(model)
-    write_json(out, {"rates": {code: rates.model_dump() for code, rates in found.items()}, "usage": used})
-    console.say(
-        f"{out}: {len(matches)} comparisons of {len(limits.models)} columns on {len(texts)} of {len(asked)} questions"
-    )
+    counts, rates = win_rate.count_outcomes(matches), {code: row.model_dump() for code, row in found.items()}
+    write_json(out, {"rates": rates, "verdicts": counts.model_dump(), "usage": used})
+    console.say(f"{out}: comparisons {counts}, of {len(limits.models)} columns on {len(asked)} questions")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from project import ROOT
 from scipy import stats
 
 from benchmarks import pandalm
-from mothertongue import annotations
+from mothertongue import annotations, diagnostics, threads
 from mothertongue.annotations import AnnotatedItem
 from mothertongue.errors import BadInput
 from mothertongue.judging import agreement, calibration, cards
@@ -20,7 +20,7 @@ from mothertongue.judging.agreement import Judged, Ratings
 from mothertongue.judging.cards import Card
 from mothertongue.measurements import Estimate
 from mothertongue.params import Rule
-from mothertongue.records import row_id
+from mothertongue.records import Conversation, Message, Thread, row_id
 from mothertongue.verdicts import Verdict
 
 PANDALM = ROOT.parent / "shared/data/pandalm_human_verdicts.jsonl"
@@ -477,8 +477,11 @@ def test_a_judge_under_min_agreement_makes_no_pairs() -> None:
         "chrf": {},
         "best_over_worst": {"es": found["rubric"]["es"], "it": None},
     }
-    assert cards.describe_missing(agreed["best_over_worst"]) == "; the judge is not calibrated (it)"
-    assert cards.describe_missing(agreed["assumed"]) == ""
+    assert (
+        cards.describe_missing(RULE, agreed["best_over_worst"])
+        == "; the judge is not calibrated on generated pairs (it)"
+    )
+    assert cards.describe_missing(ASSUMED, agreed["assumed"]) == ""
 
 
 def test_the_judge_that_agrees_best_with_people_ranks_where_a_rule_leaves_it_to_them() -> None:
@@ -501,6 +504,17 @@ def test_the_judge_that_agrees_best_with_people_ranks_where_a_rule_leaves_it_to_
     assert choose({"first": {"es": picky}, "second": {"es": middle}}) == "second"  # not to answer is no advantage
     silent = high.model_copy(update={"raters": {"judge": {}}})
     assert choose({"first": {"es": silent}, "second": {"es": low}}) == "second"
+    # people have judged no pair like the rule's in Italian, or in no language: then all pairs count
+    wrong, right = (dict.fromkeys(("expert", "generated"), card.raters) for card in (low, high))
+    found = {
+        name: {
+            "es": card.model_copy(update={"sides": sides}),
+            "it": card.model_copy(update={"sides": {"expert": sides["expert"]}}),
+        }
+        for name, card, sides in (("first", low, wrong), ("second", high, right))
+    }
+    assert choose(found) == "second"
+    assert choose({name: {"it": row["it"]} for name, row in found.items()}) == "second"
 
 
 def test_two_rules_that_are_the_same_once_the_judge_is_chosen_are_refused() -> None:
@@ -523,7 +537,89 @@ def test_a_rule_is_gated_by_pairs_like_its_own() -> None:
             cards.check_agreement({"rubric": {"es": card}}, [rule], ["es"], 0.55)
     card = card.model_copy(update={"sides": {"expert": rows[0]}})
     agreed_of = cards.check_agreement({"rubric": {"es": card}}, [RULE], ["es"], 0.55)["best_over_worst"]
-    assert cards.describe_missing(agreed_of) == "; the judge is not calibrated (es)"
+    assert cards.describe_missing(RULE, agreed_of) == "; the judge is not calibrated on generated pairs (es)"
+    # nothing is known of its own kind, and what is known is that it does not agree
+    card = card_with(0.3).model_copy(update={"sides": {"expert": card_with(0.3).raters}})
+    with pytest.raises(
+        BadInput, match=r"on 0\.70 \[0\.30, 0\.90\] of 40 expert pairs \(es\), and the lower bound .*origins"
+    ):
+        cards.check_agreement({"rubric": {"es": card}}, [RULE], ["es"], 0.55)
+
+
+def test_rows_without_origins_count_beside_rows_with_them() -> None:
+    """A judge that is wrong on most pairs does not pass because one more pair has origins."""
+    items = parse(
+        *(item(f"{n:03}", {"ana": 1}) for n in range(100)),
+        *(item(f"x{n}", {"ana": 1}, origins=["reference", "plain"]) for n in range(12)),
+    )
+    scores: dict[str, Sequence[float | None]] = {f"{n:03}": [0.0, 1.0] if n < 80 else [1.0, 0.0] for n in range(100)}
+    card = cards_of(items, scores | {f"x{n}": [1.0, 0.0] for n in range(12)})["es"]
+    assert {kind: row["judge"]["agreement"].n for kind, row in card.sides.items()} == {"expert": 112}
+    expert = RULE.model_copy(update={"chosen": "reference"})
+    for rule in (RULE, expert):
+        with pytest.raises(BadInput, match=r"of 112 expert pairs \(es\), and the lower bound"):
+            cards.check_agreement({"rubric": {"es": card}}, [rule], ["es"], 0.55)
+
+
+def test_a_rule_is_held_against_the_pairs_in_which_the_judge_prefers_what_it_chooses() -> None:
+    """People prefer the expert in 95 of 100, the judge the model in 10 of these: all that one rule makes is wrong."""
+    origins = ["reference", "own"]
+    items = parse(*(item(f"{n:03}", {"ana": 1 if n < 95 else 2}, origins=origins) for n in range(100)))
+    card = cards_of(items, {f"{n:03}": [0.0, 1.0] if n < 10 else [1.0, 0.0] for n in range(100)})["es"]
+    found = {"rubric": {"es": card}}
+    over, under = (
+        RULE.model_copy(update={"name": name, "chosen": chosen, "rejected": rejected})
+        for name, chosen, rejected in (("over", "reference", "own"), ("under", "own", "reference"))
+    )
+    assert cards.check_agreement(found, [over], ["es"], 0.55)["over"]["es"]
+    with pytest.raises(BadInput) as error:
+        cards.check_agreement(found, [under], ["es"], 0.55)
+    assert str(error.value) == (
+        "pairs.rules: under: judge rubric: where it prefers what the rule chooses, people do so in 0.00 [0.00, 0.28]"
+        " of 10 pairs (es), and the lower bound is under calibrated.min_agreement 0.55; choose the other side, or take"
+        " another judge"
+    )
+    noise = [diagnostics._find_noise(cards.select_card(card, rule), rule) for rule in (over, under)]
+    assert [(row.value, row.n) for row in noise if row] == [(pytest.approx(5 / 90), 90), (1.0, 10)]
+
+
+def test_questions_of_split_test_choose_no_judge() -> None:
+    items = parse(item("1", {"ana": 1}), item("2", {"ana": 1}))
+    asked = Thread(
+        id="t", conversation="c", language="es", group=row_id("cuál es 2"), split="test",
+        prompt=[Message(role="user", content="Cuál es 2")], reference="dos",
+    )  # fmt: skip
+    assert (
+        threads.opening_words(
+            Conversation(id="c", source="s", language="es", messages=[Message(role="user", content="¿Cuál ES 2?")])
+        )
+        == "cuál es 2"
+    )
+    assert calibration.leave_out_test(items, [asked]) == (items[:1], 1)
+    assert calibration.leave_out_test(items, [asked.model_copy(update={"split": "train"})]) == (items, 0)
+
+
+def test_a_question_in_two_languages_is_one_group() -> None:
+    items = parse(*(item("1", {"ana": 1}, language=code) for code in ("es", "it")))
+    assert len({each.group for each in items}) == 1
+
+
+def test_a_card_is_signed_with_what_people_said() -> None:
+    one, other = (
+        cards_of(parse(item("1", {name: 1})), {"1": [1.0, 0.0]})["es"].raters["judge"]["agreement"].signature
+        for name in ("ana", "ben")
+    )
+    assert one != other
+    assert json.loads(one)["judge"] == "es"
+
+
+def test_the_words_on_agreement_say_what_has_no_score() -> None:
+    items = parse(*(item(f"{n}", {"ana": 1}, origins=["reference", "own"]) for n in range(4)))
+    card = cards_of(items, {"0": [1.0, 0.0], "1": [1.0, 0.0], "2": [1.0, None], "3": [1.0, None]})
+    assert cards.describe_agreement(card) == (
+        "agreement es 1.000 [0.342, 1.000] of 2, expert 1.000 [0.342, 1.000] of 2, 2 of 8 answers without a score: with"
+        " such pairs as half a pair 0.750 [0.291, 1.000] of 4"
+    )
 
 
 @pytest.mark.parametrize(("pairs", "agreement_"), [(25, 0.76), (50, 0.70), (100, 0.65), (200, 0.62)])
@@ -539,9 +635,10 @@ def test_a_judge_that_is_no_better_than_one_that_counts_words_is_named() -> None
     card = card_with(0.6)
     longer = {"agreement": card.raters["judge"]["agreement"].model_copy(update={"value": 0.65})}
     card = card.model_copy(update={"raters": card.raters | {"longer": longer}})
-    assert cards.describe_missing({"es": card}) == "; not shown to agree more than `longer`, 0.65 (es)"
+    assert cards.describe_missing(RULE, {"es": card}) == "; not shown to agree more than `longer`, 0.65 (es)"
     lower = {"agreement": longer["agreement"].model_copy(update={"value": 0.59})}
-    assert cards.describe_missing({"es": card.model_copy(update={"raters": card.raters | {"longer": lower}})}) == ""
+    card = card.model_copy(update={"raters": card.raters | {"longer": lower}})
+    assert cards.describe_missing(RULE, {"es": card}) == ""
 
 
 def test_agreement_by_what_is_compared() -> None:
@@ -577,6 +674,10 @@ def test_the_report_shows_people_beside_the_judge_and_who_is_not_calibrated() ->
     assert "| `rubric` (es) | judge | 40 (40) | 0.700 [0.600, 0.900] | – |" in page
     assert "| `rubric` (es) | people | 40 (40) | – | 0.700 [0.600, 0.900] | – |" in page
     assert cards.render_cards({"second": {}}).count("|") == 0
+    card = card_with(0.6).model_copy(update={"sides": {"expert": card_with(0.8).raters}})
+    assert "| `rubric` (es) | judge, expert | 40 (40) | 0.700 [0.800, 0.900] | – |" in cards.render_cards(
+        {"rubric": {"es": card}}
+    )
 
 
 def test_a_table_in_the_folder_of_rows_is_refused(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def describe(*pairs: Pair, people: dict[str, Card | None] | None = None) -> Rule
     counts = RowCounts(total=9, kept=len(pairs), dropped={})
     threads = [thread(number) for number in range(9)]
     return diagnostics.describe_pairs(
-        pairs, {"r": counts}, [RULE], threads, {"c": "a file"}, {"r": people or {}}, {"r": 0}
+        pairs, [], {"r": counts}, [RULE], threads, {"c": "a file"}, {"r": people or {}}, {"r": 0}
     )["r"]
 
 
@@ -94,7 +94,9 @@ def test_pairs_are_counted_by_source() -> None:
     threads = [thread(0), thread(1), thread(2).model_copy(update={"conversation": "d"})]
     counts = {"r": RowCounts(total=3, kept=3, dropped={})}
     rows = [pair(n, LONG, SHORT) for n in range(3)]
-    found = diagnostics.describe_pairs(rows, counts, [RULE], threads, {"c": "ours", "d": "theirs"}, {"r": {}}, {"r": 0})
+    found = diagnostics.describe_pairs(
+        rows, [], counts, [RULE], threads, {"c": "ours", "d": "theirs"}, {"r": {}}, {"r": 0}
+    )
     assert found["r"].sources == {"ours": 2, "theirs": 1}
     assert "By source, of all splits: `r` ours 2, theirs 1.\n" in diagnostics.render_pairs(found)
     assert "By source" not in diagnostics.render_pairs({"r": describe(*PAIRS)})
@@ -148,6 +150,18 @@ def test_pairs_that_would_teach_length_stop_the_run(limit: float | None, stopped
     )
 
 
+def test_a_rule_that_nothing_learns_is_described_by_what_it_would_give() -> None:
+    counts = {"r": RowCounts(total=9, kept=0, dropped={})}
+    threads = [thread(number) for number in range(9)]
+    found = diagnostics.describe_pairs([], PAIRS, counts, [RULE], threads, {"c": "a file"}, {"r": {}}, {"r": 0})["r"]
+    assert found.train == describe(*PAIRS).train
+    assert found.splits == {}
+    limited = Pairs(rules=[RULE], max_cut_rejected=1.0, max_longer_chosen=0.0)
+    diagnostics.check_limits({"r": found}, limited)  # it would stop what learns from them
+    with pytest.raises(BadInput, match="length would be learned"):
+        diagnostics.check_limits({"r": describe(*PAIRS)}, limited)
+
+
 def test_histograms_count_every_pair_of_split_train() -> None:
     found = diagnostics.render_histograms(PAIRS, [RULE])
     for name in ("words", "margin"):
@@ -169,7 +183,8 @@ def test_the_report_has_a_row_for_each_rule(tmp_path: Path) -> None:
     found["r"] = found["r"].model_copy(update={"passed_over": 2})
     page = diagnostics.render_pairs(found)
     above = "in 2 pairs an answer scored over the chosen side could be no side itself"
-    assert page.endswith(f"\n- r: {found['r'].threads}; {above}\n- none: 0 of 9\n")
+    known = "; the judge is not calibrated on generated pairs (es)"
+    assert page.endswith(f"\n- r: {found['r'].threads}; {above}{known}\n- none: 0 of 9\n")
     lines = page.partition("\n\nThreads of")[0].splitlines()
     assert lines[-2].startswith("| r | `j` | 4 | 0 | 8.0 | 7.8 | 0.667 [0.")
     assert lines[-2].endswith(" | 0 | 1.62 | es not calibrated |")

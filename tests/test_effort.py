@@ -8,7 +8,6 @@ import pytest
 
 from mothertongue import effort
 from mothertongue.errors import BadInput
-from mothertongue.params import Params
 
 
 def write(path: Path, value: object) -> None:
@@ -16,7 +15,7 @@ def write(path: Path, value: object) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def test_usage_with_and_without_a_price(tmp_path: Path, values: Params) -> None:
+def test_usage_with_and_without_a_price(tmp_path: Path) -> None:
     used = {"requests": 4, "prompt_tokens": 280, "tokens": 12}
     for refused, name in enumerate(("plain", "other")):
         counts = {"total": 4, "kept": 4 - refused, "dropped": {"refused": refused}}
@@ -26,14 +25,21 @@ def test_usage_with_and_without_a_price(tmp_path: Path, values: Params) -> None:
             tmp_path / f"scored/{name}.json",
             {"verdicts": {"dropped": {"unparsed": 1, "error": 2}}, "usage": used | {"cost": 0.0148}},
         )
-        write(tmp_path / f"calibrated/{name}.json", {"cards": {}, "usage": used if name == "second" else None})
-    page = effort.render_usage(effort.read_usage(tmp_path, values))
-    assert page.splitlines()[-5:] == [
+        about = (
+            {"verdicts": {"dropped": {"unparsed": 0, "error": 3}}, "usage": used}
+            if name == "second"
+            else {"usage": None}
+        )
+        write(tmp_path / f"calibrated/{name}.json", about)
+    write(tmp_path / "win_rate/base.json", {"verdicts": {"dropped": {"error": 4, "unanswered": 5}}, "usage": used})
+    page = effort.render_usage(effort.read_usage(tmp_path, ["plain", "other"], ["rubric", "second"], ["base"]))
+    assert page.splitlines()[-6:] == [
         "| `generated plain` | 4 | 0 | 280 | 12 | – |",
         "| `generated other` | 4 | 1 | 280 | 12 | – |",
         "| `scored rubric` | 4 | 2 | 280 | 12 | 0.0148 |",
         "| `scored second` | 4 | 2 | 280 | 12 | 0.0148 |",
-        "| `calibrated second` | 4 | 0 | 280 | 12 | – |",
+        "| `calibrated second` | 4 | 3 | 280 | 12 | – |",
+        "| `win_rate base` | 4 | 4 | 280 | 12 | – |",
     ]
 
 

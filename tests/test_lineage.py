@@ -1,6 +1,7 @@
 """From a row back to its source: what is printed, for each kind of row."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import PARAMS, WIN_RATE
 
+from mothertongue import lineage, params
 from mothertongue.judging.win_table import Match
 from mothertongue.measurements import SampleScore
+from mothertongue.params import ServerModel
 from mothertongue.records import Answer, Pair, Thread, reference_answer
 from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.verdicts import Verdict
@@ -81,6 +84,11 @@ def project(workplace: Path) -> dict[str, Thread]:
                 rows = [
                     SampleScore(id="question-1", language="es", group="q", figure="accuracy", values=[1.0], text="")
                 ]
+            if suite == "translation":
+                rows = [
+                    SampleScore(id="t-1 es", language="es", group="t", figure="chrf_from_english",
+                                values=[1.0, 2.0, 3.0], text="")
+                ]  # fmt: skip
             write_rows(Path(f"metrics/measured/{column}/{suite}.items.jsonl"), rows)
     return {row.prompt[-1].content: row for row in found}
 
@@ -153,7 +161,7 @@ def test_a_held_out_thread_shows_the_figures_that_it_entered(project: dict[str, 
     lines = explained(row.id)
     assert one(lines, "  measured on dpo, ") == "  measured on dpo, suite language: repetition 0.5 of 1"
     assert "    answer: «Soy dpo.»" in lines
-    assert one(lines, "  answered by plain: ") == f"  answered by plain: p-{row.id}: «No lo sé.»"
+    assert one(lines, "  answered by plain: ") == f"  answered by plain: p-{row.id} (second 0.000): «No lo sé.»"
     learned = next(row for row in project.values() if row.split == "train")
     assert not [line for line in explained(learned.id) if "measured" in line]
 
@@ -196,7 +204,15 @@ def test_a_dropped_conversation_and_a_changed_source(project: dict[str, Thread])
     Path("data/filtered.jsonl").write_text("", encoding="utf-8")
     Path("data/sources/dialogues.jsonl").write_text("", encoding="utf-8")
     lines = explained(row.conversation)
-    assert one(lines, "  dropped by the filters: ").endswith("duplicate")
+    assert one(lines, "  dropped by the filters: ").endswith("not by what params.yaml says now")
+    twin = next(
+        line for line in Path("data/raw.jsonl").read_text(encoding="utf-8").splitlines() if row.conversation in line
+    )
+    kept = json.loads(twin) | {"id": "twin", "source": "other"}
+    with Path("data/raw.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(kept) + "\n")
+    Path("data/filtered.jsonl").write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    assert one(explained(row.conversation), "  dropped by the filters: ").endswith(" duplicate")
     assert one(lines, "  source: ") == (
         "  source: not found in data/sources/dialogues.jsonl, which may have changed since the run"
     )
@@ -206,9 +222,43 @@ def test_a_conversation_and_an_item_of_a_suite(project: dict[str, Thread]) -> No
     row = next(iter(project.values()))
     assert one(explained(row.conversation), "  thread ") == f"  thread {row.id}: split {row.split}"
     assert explained("question-1")[:2] == [
-        "item question-1 of data/suites",
+        "item question-1, which is not in data/suites/benchmark.jsonl any more",
         "  measured on base, suite benchmark: accuracy 1",
     ]
+    Path("data/suites").mkdir()
+    question = {"id": "question-1", "question": "¿Cuántos?", "choices": ["uno", "dos"], "answer": 1}
+    Path("data/suites/benchmark.jsonl").write_text(f"\n{json.dumps(question)}", encoding="utf-8")
+    assert explained("question-1")[:5] == [
+        "item question-1 of data/suites/benchmark.jsonl:2",
+        "  question: «¿Cuántos?»",
+        "  choice: «uno»",
+        "  choice, the right one: «dos»",
+        "  measured on base, suite benchmark: accuracy 1",
+    ]
+    sentence = {"id": "t-1", "text": {"en": "Good morning.", "es": "Buenos días.", "it": "Buongiorno."}}
+    Path("data/suites/translation.jsonl").write_text(json.dumps(sentence), encoding="utf-8")
+    assert explained("t-1 es")[:4] == [
+        "item t-1 es of data/suites/translation.jsonl:1",
+        "  en: «Good morning.»",
+        "  es: «Buenos días.»",
+        "  measured on base, suite translation: chrf_from_english (counts)",
+    ]
+
+
+def test_a_conversation_without_a_thread_of_its_own(project: dict[str, Thread]) -> None:
+    first, *others = sorted(project.values(), key=lambda row: row.id)
+    write_rows(Path("data/threads.jsonl"), others)
+    lines = explained(first.conversation)
+    assert one(lines, "  no thread ").startswith("  no thread of its own: its turns repeat others', or held-out ones; ")
+    assert not any(line.startswith("  no thread ") for line in explained(others[0].conversation))
+
+
+def test_a_thread_shows_what_each_judge_says_of_its_answers(project: dict[str, Thread]) -> None:
+    row = next(iter(project.values()))
+    assert (
+        one(explained(row.id), "  answered by plain: ")
+        == f"  answered by plain: p-{row.id} (second 0.000): «No lo sé.»"
+    )
 
 
 def test_a_run_that_stopped_is_explained_as_far_as_it_came(project: dict[str, Thread]) -> None:
@@ -219,8 +269,45 @@ def test_a_run_that_stopped_is_explained_as_far_as_it_came(project: dict[str, Th
         path.unlink()
     *lines, last = explained(row.id)
     assert lines == [line for line in before if "pair" not in line]
-    assert last.startswith("not there, so not looked at: data/pairs.jsonl, metrics/measured/base/")
-    assert last.count(".jsonl") == len(paths)
+    assert last.startswith(
+        "not there, so not looked at: data/pairs.jsonl, 5 files in metrics/measured/base, 5 files in "
+    )
+    assert last.count(" files in ") == (len(paths) - 1) / 5
+
+
+def test_parameters_that_the_run_had_otherwise_are_named(project: dict[str, Thread]) -> None:
+    row = next(iter(project.values()))
+    lines = explained(row.id)
+    own = {"model": "base", "temperature": 0.5}
+    lock = {
+        "stages": {
+            "threads": {"params": {"params.yaml": {"threads": {"validation": 0.5, "test": 0.25}}}},
+            "generated@plain": {"params": {"params.yaml": {"generated.plain": own, "seed": 2026}}},
+        }
+    }
+    now = {"threads": {"validation": 0.25, "test": 0.25}, "generated": {"plain": own | {"n": 2}}, "seed": 2026}
+    assert lineage.list_changed(now, lock) == ["generated.plain.n", "threads.validation"]
+    assert lineage.list_changed({"seed": 2026}, lock) == ["generated.plain", "threads"]
+    Path("dvc.lock").write_text(
+        "stages: {filtered: {params: {params.yaml: {filtered.min_words: 77}}}}", encoding="utf-8"
+    )
+    said = "params.yaml has changed since the run, and what is said of these is as they are now: filtered.min_words"
+    assert explained(row.id) == [said, *lines]
+
+
+def test_a_request_to_a_server_is_what_was_sent(project: dict[str, Thread]) -> None:
+    row = next(iter(project.values()))
+    values = params.load()
+    api = ServerModel.model_validate(
+        {"source": "server", "url": "http://a/v1", "id": "m", "revision": "1", "fields": {"seed": None, "top_p": None}}
+    )
+    generator = values.generated["plain"].model_copy(update={"model": "api"})
+    changed = values.model_copy(
+        update={"models": {**values.models, "api": api}, "generated": values.generated | {"plain": generator}}
+    )
+    lines = list(lineage.explain(f"p-{row.id}", lineage.Project(changed, Path("data"), Path("metrics"))))
+    sent = r"  request: model api by \w+, without our system prompt, temperature [\d.]+, at most \d+ tokens"
+    assert re.fullmatch(sent, one(lines, "  request: "))
 
 
 @pytest.mark.usefixtures("project")

@@ -651,7 +651,9 @@ def test_both_kinds_are_scored_and_compared_with_people(
         for language, numbers in (("en", range(12)), ("es", range(12, 15))) for n in numbers
     ]  # fmt: skip
     Path("data/human/ana.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in people), encoding="utf-8")
-    result = CliRunner().invoke(calibrated.main, [name, "data/human", str(folder), "card.json", "curve.csv"])
+    result = CliRunner().invoke(
+        calibrated.main, [name, "data/human", "data/threads.jsonl", str(folder), "card.json", "curve.csv"]
+    )
     assert result.exit_code == 0, result.output
     cards = json.loads(Path("card.json").read_text(encoding="utf-8"))["cards"]
     rated = cards["en"]["raters"]["judge"]

@@ -280,6 +280,26 @@ def section(*rules: Rule, max_cut_rejected: float = 1.0) -> Pairs:
 REFERENCE_ID = reference_answer(THREAD).id
 
 
+def another(identity: str, **more: Any) -> Thread:
+    """A thread with another question and the same expert's answer."""
+    prompt = [Message(role="user", content=f"¿Dónde está {identity}?")]
+    return THREAD.model_copy(update={"id": identity, "prompt": prompt} | more)
+
+
+def test_one_preference_in_several_rows_is_learned_once() -> None:
+    """As with other scores, or other white space; and two that are opposite but for white space, not at all."""
+    rows = [rated_thread((GOOD, score), (FAIR, 1.0)) for score in (2.0, 3.0, 4.0)]
+    rows = [row.model_copy(update={"id": f"t{n}", "split": "train"}) for n, row in enumerate(rows)]
+    found, counts = pairs.make_pairs(rows, [], [], section(BY_PEOPLE))
+    assert [pair.thread for pair in found] == ["t0"]
+    assert counts[BY_PEOPLE.name].dropped["repeated"] == 2
+    opposite = rated_thread((GOOD.replace(" ", "  "), 1.0), (FAIR, 2.0)).model_copy(
+        update={"id": "t9", "split": "train"}
+    )
+    found, counts = pairs.make_pairs([*rows, opposite], [], [], section(BY_PEOPLE))
+    assert (found, counts[BY_PEOPLE.name].dropped["contradictory"]) == ([], 4)
+
+
 def test_a_best_answer_that_could_be_no_side_is_counted() -> None:
     given = [answer("plain"), answer("guided", finish="length"), answer("plain", index=1, text="No lo sé.")]
     verdicts = [verdict(each.id, score=score) for each, score in zip(given, (4, 5, 1), strict=True)]
@@ -318,7 +338,7 @@ def test_only_a_score_makes_a_candidate(of_plain: Verdict, reason: str | None) -
 
 
 def test_each_rule_and_thread_is_counted() -> None:
-    other = THREAD.model_copy(update={"id": "u", "split": "test"})
+    other = another("u", split="test")
     answers = [answer(generator, thread) for generator in ("plain", "guided") for thread in ("t", "u")]
     scores = [verdict(REFERENCE_ID, score=5.0), verdict("t.plain", score=1.0), verdict("t.guided", score=3.0)]
     scores += [verdict("u.plain", score=2.0), verdict("u.guided", score=1.5)]
@@ -464,7 +484,7 @@ def test_chrf_ranks_answers_by_their_likeness_to_the_experts(
 
 def test_variants_of_a_comparison_learn_from_the_same_threads() -> None:
     """Each of three rules alone, and all three with one pair a thread: the same threads, as many pairs."""
-    threads = [THREAD.model_copy(update={"id": f"t{number:02}"}) for number in range(20)]
+    threads = [another(f"t{number:02}") for number in range(20)]
     answers = [answer(name, each.id) for each in threads for name in ("plain", "guided")]
     scores = [verdict(reference_answer(each).id, score=5.0, thread=each.id) for each in threads]
     scores += [verdict(f"{each.id}.plain", score=1.0) for each in threads]
@@ -503,7 +523,7 @@ def test_variants_of_a_comparison_learn_from_the_same_threads() -> None:
 @pytest.mark.parametrize("judge", [ASSUMPTION, "j"])
 def test_a_thread_that_a_generator_did_not_answer_is_counted(judge: str) -> None:
     """It has the expert's answer, which a judge has scored only where another generator answered."""
-    others = [THREAD.model_copy(update={"id": identity}) for identity in ("u", "v")]
+    others = [another(identity) for identity in ("u", "v")]
     answers = [answer("plain"), answer("guided"), answer("guided", "u")]
     scores = [verdict(reference_answer(row).id, score=5.0, thread=row.id) for row in (THREAD, others[0])]
     scores += [verdict(row.id, score=1.0, thread=row.thread) for row in answers]
@@ -519,7 +539,7 @@ def test_a_thread_that_a_generator_did_not_answer_is_counted(judge: str) -> None
 
 
 def test_a_prompt_without_an_expert_is_ranked_and_counted() -> None:
-    prompt = THREAD.model_copy(update={"id": "u", "reference": None})
+    prompt = another("u", reference=None)
     answers = [answer("plain", "u"), answer("guided", "u")]
     scores = [verdict("u.plain", score=2.0), verdict("u.guided", score=1.0)]
     rules = [rule("best", "worst"), rule("reference", "plain", judge=ASSUMPTION), rule("plain", "reference")]
@@ -532,13 +552,13 @@ def test_a_prompt_without_an_expert_is_ranked_and_counted() -> None:
     }
 
 
-IN_ENGLISH = THREAD.model_copy(update={"id": "u", "language": "en", "reference": TEXTS["english"]})
+IN_ENGLISH = another("u", language="en", reference=TEXTS["english"])
 
 
 @pytest.mark.parametrize("judge", [ASSUMPTION, "j"])
 def test_each_pair_is_in_the_language_of_its_thread(judge: str) -> None:
     """The expert's English answer is chosen for the English thread, and refused for the Spanish one."""
-    other = THREAD.model_copy(update={"id": "v", "reference": TEXTS["english"]})
+    other = another("v", reference=TEXTS["english"])
     threads = [THREAD, IN_ENGLISH, other]
     answers = [answer("plain", row.id) for row in threads]
     scores = [verdict(reference_answer(row).id, score=5.0, thread=row.id) for row in threads]
@@ -576,7 +596,7 @@ def test_pairs_are_written_as_lists_of_messages(tmp_path: Path) -> None:
         "split": "train",
         "rule": "assumed",
         "judge": ASSUMPTION,
-        "prompt": [{"role": "user", "content": "¿Dónde?"}],
+        "prompt": [{"role": "user", "content": "¿Dónde está u?"}],
         "chosen": [{"role": "assistant", "content": TEXTS["english"]}],
         "rejected": [{"role": "assistant", "content": TEXTS["plain"]}],
         "chosen_from": {
@@ -658,9 +678,7 @@ def test_answers_and_verdicts_that_join_nothing_or_are_duplicates_are_refused(
 def make_threads_and_samples(cut: dict[Split, str]) -> tuple[list[Thread], list[Answer]]:
     """For each split one thread a letter, its sample cut where the letter is c."""
     asked = [
-        THREAD.model_copy(update={"id": f"{split}-{place}", "split": split})
-        for split, letters in cut.items()
-        for place in range(len(letters))
+        another(f"{split}-{place}", split=split) for split, letters in cut.items() for place in range(len(letters))
     ]
     finishes = ["length" if letter == "c" else "stop" for letters in cut.values() for letter in letters]
     return asked, [answer("plain", t.id, finish=finish) for t, finish in zip(asked, finishes, strict=True)]
@@ -671,7 +689,7 @@ def test_the_share_of_rejected_sides_that_were_cut() -> None:
     rules = [rule("reference", "plain", judge=ASSUMPTION), rule("plain", "guided", judge=ASSUMPTION)]
     found, counts = pairs.make_pairs(threads, answers, [], section(*rules, max_cut_rejected=3 / 8))
     about = diagnostics.describe_pairs(
-        found, counts, rules, threads, SOURCES, {each.name: {} for each in rules}, {each.name: 0 for each in rules}
+        found, [], counts, rules, threads, SOURCES, {each.name: {} for each in rules}, {each.name: 0 for each in rules}
     )
     assert about["reference_over_plain"].splits == {
         "test": SplitCounts(pairs=3, cut_rejected=1, share=1 / 3),

@@ -477,6 +477,24 @@ def test_the_guides_step_of_another_method_is_complete(tmp_path: Path) -> None:
     assert params.load(path).adapter["kto"].method == "kto"
 
 
+def test_the_guides_sections_are_complete(tmp_path: Path) -> None:
+    """Each block of entries, put into a recipe, is one that a run starts with."""
+    blocks = re.findall(r"```yaml\n(\w.*?)```", (ROOT / "docs/guide.md").read_text(encoding="utf-8"), re.DOTALL)
+    sections = []
+    for block in blocks:
+        values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+        values["languages"] = ["en"]
+        text = block.replace("<a reward model>", "vendor/reward")
+        more = YAML(typ="safe", pure=True).load(re.sub(r"<[^>]*commit[^>]*>", f"'{'0' * 40}'", text))
+        sections += more
+        for section, entries in more.items():
+            values[section] |= entries
+        with (tmp_path / "params.yaml").open("w", encoding="utf-8") as file:
+            YAML().dump(values, file)
+        params.load(tmp_path / "params.yaml")
+    assert {"models", "raw", "generated", "scored", "pairs", "win_rate"} <= set(sections)
+
+
 def test_the_guides_control_of_dpo_differs_in_the_losses_alone(tmp_path: Path) -> None:
     guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```yaml\n(  control:.*\n)```", guide)

@@ -83,7 +83,10 @@ def sheet(workplace: Path) -> list[AnnotatedItem]:
     write_rows(workplace / "data/generated/plain.jsonl", ANSWERS)
     write_rows(workplace / "data/generated/other.jsonl", [])
     result = write_sheet()
-    assert (result.exit_code, result.output) == (0, "sheet.html and sheet.tsv: 4 items\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        "sheet.html and sheet.tsv: 4 items with an expert's answer, 0 without\n",
+    )
     (shown,) = re.findall('id="items">(.*?)</script>', Path("sheet.html").read_text(encoding="utf-8"))
     key = {item.id: item for item in read_rows(Path("sheet.key.jsonl"), AnnotatedItem)}
     return [key[row["id"]] for row in json.loads(shown)]
@@ -126,7 +129,8 @@ def test_a_table_is_filled_and_read_back(sheet: list[AnnotatedItem]) -> None:
 
 def test_the_table_of_the_sheet_itself_is_read_with_nothing_chosen(sheet: list[AnnotatedItem]) -> None:
     """Its cells have tabs and line ends."""
-    assert sheets.read_choices(Path("sheet.tsv"), sheet, "ana") == []
+    with pytest.raises(BadInput, match=r"^sheet\.tsv: nothing is chosen; write 1, 2 or 0 into column preferred$"):
+        sheets.read_choices(Path("sheet.tsv"), sheet, "ana")
     text = Path("sheet.tsv").read_text(encoding="utf-8")
     assert "\t'=t" in text or "\t\"'=t" in text  # no spreadsheet takes it for a formula
 
@@ -164,6 +168,14 @@ def test_a_table_without_a_row_of_the_sheet(sheet: list[AnnotatedItem]) -> None:
         BadInput, match=r"filled\.tsv: no row for 3 of the sheet's 4 items, such as 'i\w+'; take the whole"
     ):
         sheets.read_choices(Path("filled.tsv"), sheet, "ana")
+
+
+def test_an_unfilled_sheet_is_no_file_of_rows(sheet: list[AnnotatedItem]) -> None:
+    rows = "".join(f"{item.id}\t\n" for item in sheet)
+    Path("filled.tsv").write_text(f"id\tpreferred\n{rows}", encoding="utf-8")
+    said = "Error: filled.tsv: nothing is chosen; write 1, 2 or 0 into column preferred\n"
+    assert read_back("filled.tsv") == said
+    assert not Path("data/human/ana.jsonl").exists()
 
 
 def test_nobodys_work_is_written_over(sheet: list[AnnotatedItem]) -> None:

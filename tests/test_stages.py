@@ -489,7 +489,8 @@ def test_an_expert_is_judged_where_a_generator_answered(asked: list[str]) -> Non
 # Judges against people, and pairs, from what generators and judges wrote.
 
 CALIBRATED = (
-    "rubric", "data/human", "models/base", "metrics/calibrated/rubric.json", "metrics/curves/reliability/rubric.csv",
+    "rubric", "data/human", "data/threads.jsonl", "models/base", "metrics/calibrated/rubric.json",
+    "metrics/curves/reliability/rubric.csv",
 )  # fmt: skip
 
 
@@ -512,12 +513,13 @@ def judged_by_people(*preferred: int) -> None:
 
 def test_a_judge_that_nobody_compared_is_not_calibrated(asked: list[str]) -> None:
     Path("data/human").mkdir(parents=True)
+    lines("data/threads.jsonl", [])
     result = run(calibrated.main, *CALIBRATED)
     assert (result.exit_code, result.output) == (
         0,
         "metrics/calibrated/rubric.json: 0 items that people have judged; not calibrated\n",
     )
-    assert read_json("metrics/calibrated/rubric.json") == {"cards": {}, "usage": None}
+    assert read_json("metrics/calibrated/rubric.json") == {"cards": {}, "verdicts": None, "left_out": 0, "usage": None}
     assert not asked
 
 
@@ -528,13 +530,17 @@ def test_a_judge_against_people(asked: list[str]) -> None:
     result = run(calibrated.main, *CALIBRATED)
     assert (result.exit_code, result.output) == (
         0,
-        "metrics/calibrated/rubric.json: 12 items that people have judged; agreement es 0.500 [0.254, 0.746]\n",
+        "metrics/calibrated/rubric.json: 12 items that people have judged; agreement es 0.500 [0.254, 0.746] of 12\n",
     )
     card = read_json("metrics/calibrated/rubric.json")["cards"]["es"]
     assert (card["items"], card["answers"], card["unscored"]) == (12, 24, 0)
     assert card["raters"]["judge"]["agreement"]["value"] == 0.5
     assert len(asked) == 24
     assert not any("<|im_end|> de verdad" in prompt for prompt in asked)  # control tokens are escaped
+    about = read_json("metrics/calibrated/rubric.json")
+    assert (about["verdicts"], about["left_out"]) == (
+        {"total": 24, "kept": 24, "dropped": {"unparsed": 0, "error": 0}}, 0
+    )  # fmt: skip
 
     write_json(Path("metrics/calibrated/second.json"), read_json("metrics/calibrated/rubric.json"))
     Path("params.yaml").write_text(PARAMS.replace("min_agreement: 0.5", "min_agreement: 0.55"), encoding="utf-8")
@@ -584,7 +590,8 @@ def test_pairs(judged: list[Thread]) -> None:
     assert (result.exit_code, result.output) == (
         0,
         (
-            "reference_over_plain, by second: 4 of 5 (dropped: no_verdict 1); the judge is not calibrated (es)\n"
+            "reference_over_plain, by second: 4 of 5 (dropped: no_verdict 1); the judge is not calibrated on expert"
+            " pairs (es)\n"
             "data/pairs.jsonl: 4 pairs\n"
         ),
     )
@@ -594,6 +601,7 @@ def test_pairs(judged: list[Thread]) -> None:
     }
     dropped = {
         "contradictory": 0,
+        "repeated": 0,
         "cut": 0,
         "empty": 0,
         "alone": 0,
@@ -779,10 +787,12 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
         write_json(Path(f"metrics/measured/{name}/model.json"), {"bytes": 1, "written_system_prompt": None})
     used = {"requests": 3, "prompt_tokens": 30, "tokens": 9}
     for judge in ("rubric", "second"):
-        write_json(Path(f"metrics/scored/{judge}.json"), {"verdicts": {}, "accuracy": {}, "usage": used})
+        write_json(Path(f"metrics/scored/{judge}.json"), {"verdicts": {"dropped": {"error": 0}}, "accuracy": {}, "usage": used})
     for name in ("plain", "other"):
-        write_json(Path(f"metrics/generated/{name}.json"), {"usage": used})
-    write_json(Path("metrics/adapter/dpo.json"), {"pairs": 4, "updates": 2, "validation": {"pairs": 2}, "last": {"loss": 0.5}})
+        write_json(Path(f"metrics/generated/{name}.json"), {"answers": {"dropped": {"refused": 0}}, "usage": used})
+    write_json(
+        Path("metrics/adapter/dpo.json"), {"pairs": 4, "updates": 2, "validation": {"pairs": 2}, "last": {"loss": 0.5}}
+    )
     for name in ("seeds", "experiments", "pairs"):
         write_json(Path(f"metrics/{name}.json"), {})
     result = run(report.main, *REPORT)

@@ -477,9 +477,29 @@ def test_an_opponent_may_be_a_generator_that_has_not_answered_all(tmp_path: Path
     assert set(found.columns) == {*METRICS.models, "api", "experts"}
     assert set(found.controls) == {*METRICS.models, "experts"}
     assert found.differences["dpo"].keys() == {"base", "prompted"}
+    assert (found.columns["dpo"].unanswered, found.controls["dpo"].unanswered) == (20, 0)
+    counts = win_rate.count_outcomes(matches)
+    columns = len(METRICS.models) + 2  # the opponent and the experts
+    assert counts.dropped == {"unparsed": 0, "error": 0, "unanswered": 20 * columns}
+    assert (counts.total, counts.kept) == (len(matches), 60 * (2 * columns - 1))
     write_rows(tmp_path / "api.jsonl", [])
     with pytest.raises(BadInput, match=r"api\.jsonl: has no answer to a held-out thread; run stage generated"):
         win_rate.read_answers(tmp_path, tmp_path, list(METRICS.models), "api", THREADS)
+
+
+def test_a_comparison_that_a_server_refuses_is_an_error(chat: Chat) -> None:
+    class Refusing(Fake):
+        def next_token_logprobs(self, requests: Sequence[NextTokenLogprobs], label: str) -> Any:
+            return [None if n % 5 == 0 else row for n, row in enumerate(super().next_token_logprobs(requests, label))]
+
+    model: Any = Refusing(chat, knowing)
+    rows = win_rate.judge_answers(THREADS, answers(), "base", ENTRY, model)
+    counts = win_rate.count_outcomes(rows)
+    assert counts.dropped["error"] > 0
+    assert counts.dropped["unparsed"] == 0
+    rate = win_rate.summarize(rows, ENTRY, METRICS, 1, " ".join)["es"].columns["dpo"]
+    assert rate.errors == sum(row.outcome == "error" and row.column == "dpo" and not row.is_control for row in rows)
+    assert rate.wins + rate.losses + rate.ties + rate.errors == 80
 
 
 def test_the_control_is_paired_by_the_answers(chat: Chat) -> None:
@@ -559,7 +579,7 @@ def ran(workplace: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> Path:
     )  # fmt: skip
     assert (result.exit_code, result.output) == (
         0,
-        "metrics/win_rate/base.json: 560 comparisons of 3 columns on 80 of 80 questions\n",
+        "metrics/win_rate/base.json: comparisons 560 of 560, of 3 columns on 80 questions\n",
     )
     return workplace
 
@@ -603,8 +623,8 @@ def test_the_report_shows_every_rate_beside_its_controls() -> None:
     ]  # fmt: skip
     rows = {row[0].strip(): row for row in table if len(row) == 14}
     assert len(rows) == 8
-    assert rows["`base`"][1:6] == ["80 (40)", "0", "0", "80 (0, 80)", "0"]
-    assert rows["`dpo`"][1:6] == ["80 (40)", "60", "0", "20 (0, 0)", "0"]
+    assert rows["`base`"][1:6] == ["80 (40)", "0", "0", "80 (0, 80)", "0 (0, 0)"]
+    assert rows["`dpo`"][1:6] == ["80 (40)", "60", "0", "20 (0, 0)", "0 (0, 0)"]
     assert rows["`dpo`"][6].startswith("**+0.750 [+0.")
     assert rows["`dpo`"][7] == "1.000 [0.904, 1.000] (n 60)"  # Wilson at Kish's 60 ** 2 / (20 * 4 + 20 * 1) = 36 groups
     assert rows["`dpo`"][8].startswith("0.875 [0.")

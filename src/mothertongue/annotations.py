@@ -41,9 +41,12 @@ class AnnotatedItem(Row):
 
     @property
     def group(self) -> str:
-        """The same for items whose conversations open with the same words of a user: they are not independent."""
+        """The same for items whose conversations open with the same words of a user: they are not independent.
+
+        It is that of a thread which opens alike.
+        """
         text = next(turn.content for turn in self.prompt if turn.role == "user")
-        return row_id(self.language, " ".join(languages.split_words(text)) or text)
+        return row_id(" ".join(languages.split_words(text)) or text)
 
     @model_validator(mode="after")
     def _check(self) -> "AnnotatedItem":

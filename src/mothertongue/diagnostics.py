@@ -9,7 +9,7 @@ import numpy as np
 from mothertongue import languages, overlap, significance
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file, read_json_object
-from mothertongue.judging.cards import Card
+from mothertongue.judging.cards import Card, describe_missing, find_chosen
 from mothertongue.measurements import Estimate, SampleScore
 from mothertongue.params import ASSUMPTION, Pairs, Rule
 from mothertongue.records import Pair, RowCounts, Thread
@@ -61,7 +61,10 @@ class Distribution(Row):
 
 
 class TrainingPairs(Row):
-    """What a rule's pairs of split train are like. Those of other splits are not looked at: they are measured later."""
+    """What a rule's pairs of split train are like. Those of other splits are not looked at: they are measured later.
+
+    A rule that nothing learns from is described by the pairs that it would give.
+    """
 
     words: Sides
     longer_chosen: Estimate | None  # share of pairs whose chosen side has more words; None where all have equally many
@@ -84,14 +87,17 @@ class RulePairs(Row):
     chosen_from: dict[str, int]  # pairs by generator
     rejected_from: dict[str, int]
     train: TrainingPairs | None  # None where there is no such pair
-    # By language, of two answers that neither the judge nor people call equal, how often people prefer the other one: a
+    # By language, of two answers that neither the judge nor people call equal, how often people prefer the other one;
+    # for a rule that names the expert's answer, of those of which the judge prefers what the rule chooses. It is a
     # share of this rule's pairs as far as these are like the answers that people have judged. None where people have
     # judged nothing; empty where the basis is assumption, people or chrf.
     label_noise: dict[str, Estimate | None]
+    missing: str  # what is not known of the judge, as cards.describe_missing words it
 
 
 def describe_pairs(
     pairs: Sequence[Pair],
+    unwritten: Sequence[Pair],
     counts: Mapping[str, RowCounts],
     rules: Sequence[Rule],
     threads: Sequence[Thread],
@@ -99,13 +105,17 @@ def describe_pairs(
     agreed: Mapping[str, Mapping[str, Card | None]],
     passed_over: Mapping[str, int],
 ) -> dict[str, RulePairs]:
-    """All of it by rule. `sources` are those of conversations, `agreed` the cards of a rule's judge by language."""
+    """All of it by rule. `unwritten` are pairs as without `learned`, of which a rule that it leaves out is described.
+
+    `sources` are those of conversations, `agreed` the cards of a rule's judge by language.
+    """
     groups = {thread.id: thread.group for thread in threads}
     origins = {thread.id: sources[thread.conversation] for thread in threads}
     found = {}
     for rule in rules:
         made = [pair for pair in pairs if pair.rule == rule.name]
         train = [pair for pair in made if pair.split == "train"]
+        train = train or [pair for pair in unwritten if pair.rule == rule.name and pair.split == "train"]
         basis = ASSUMPTION if rule.min_margin is None else rule.judge
         compared = agreed[rule.name] if basis == rule.judge else {}
         found[rule.name] = RulePairs(
@@ -119,7 +129,8 @@ def describe_pairs(
             chosen_from=_count(pair.chosen_from.generator for pair in made),
             rejected_from=_count(pair.rejected_from.generator for pair in made),
             train=describe_train(train, groups) if train else None,
-            label_noise={code: _find_noise(card) for code, card in compared.items()},
+            label_noise={code: _find_noise(card, rule) for code, card in compared.items()},
+            missing=describe_missing(rule, agreed[rule.name]),
         )
     return found
 
@@ -134,8 +145,8 @@ def _count_cut(pairs: Sequence[Pair], split: str) -> SplitCounts:
     return SplitCounts(pairs=len(rows), cut_rejected=cut, share=cut / len(rows))
 
 
-def _find_noise(card: Card | None) -> Estimate | None:
-    share = card.raters["judge"].get("agreement_decided") if card else None
+def _find_noise(card: Card | None, rule: Rule) -> Estimate | None:
+    share = (find_chosen(card, rule) or card.raters["judge"].get("agreement_decided")) if card else None
     if share is None:
         return None
     return share.model_copy(update={"value": 1 - share.value, "low": 1 - share.high, "high": 1 - share.low})
@@ -177,7 +188,7 @@ def check_limits(found: Mapping[str, RulePairs], params: Pairs) -> None:
     if params.max_longer_chosen is None:
         return
     for name, rule in found.items():
-        longer = rule.train.longer_chosen if rule.train else None
+        longer = rule.train.longer_chosen if rule.train and "train" in rule.splits else None
         if longer and longer.value > params.max_longer_chosen:
             raise BadInput(
                 f"pairs.rules: {name}: in {longer.value:.2f} [{longer.low:.2f}, {longer.high:.2f}] of {longer.n} pairs"
@@ -238,10 +249,11 @@ def read_pairs(path: Path) -> dict[str, RulePairs]:
 def render_pairs(found: Mapping[str, RulePairs]) -> str:
     """Markdown: a row for each rule."""
     lines = [
-        "Pairs, described in split train. Every model's preference figures are measured on the held-out pairs of all",
-        "rules together. `longer`: share of pairs of different length whose chosen side has more words; far from 0.5,",
-        "DPO learns length. `noise`: how often people prefer the other one of two answers that the judge ranks, where",
-        "they have judged any. `likeness`: chrF++ of the rejected side to the chosen one.",
+        "Pairs, described in split train; a rule that nothing learns from by the pairs that it would give. Preference",
+        "figures of all models are measured on the held-out pairs of all rules together. `longer`: share of pairs of",
+        "different length whose chosen side has more words; far from 0.5, DPO learns length. `noise`: how often people",
+        "prefer the other one of two answers that the judge ranks, where they have judged any. `likeness`: chrF++ of",
+        "the rejected side to the chosen one.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---|---|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|---|",
@@ -271,7 +283,7 @@ def render_pairs(found: Mapping[str, RulePairs]) -> str:
     for name, rule in found.items():
         over = rule.passed_over
         above = f"; in {over} pairs an answer scored over the chosen side could be no side itself" if over else ""
-        lines.append(f"- {name}: {rule.threads}{above}")
+        lines.append(f"- {name}: {rule.threads}{above}{rule.missing}")
     lines += [
         f"\nBy source, of all splits: `{name}` {', '.join(f'{source} {n}' for source, n in rule.sources.items())}."
         for name, rule in found.items()

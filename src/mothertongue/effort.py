@@ -1,11 +1,10 @@
 """What a run took: tokens and cost of generators and judges, and how each training went. For the report."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mothertongue.files import read_json_object
-from mothertongue.params import Params
 
 LAST = (  # of metrics/adapter/<step>.json
     "loss",
@@ -17,21 +16,24 @@ LAST = (  # of metrics/adapter/<step>.json
 )
 
 
-def read_usage(metrics: Path, values: Params) -> dict[str, dict[str, Any]]:
-    """What the stages that ask models counted, by stage and entry.
+def read_usage(
+    metrics: Path, generated: Iterable[str], scored: Sequence[str], win_rate: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """What the stages that ask models counted, by stage and entry of a section of params.yaml.
 
     A judge that had no people's answers to judge has no row of stage `calibrated`.
     """
-    asked: dict[str, Iterable[str]] = {"generated": values.generated, "scored": values.scored}
-    asked |= {"calibrated": values.scored, "win_rate": values.win_rate}
+    asked = {"generated": generated, "scored": scored, "calibrated": scored, "win_rate": win_rate}
     paths = {f"{stage} {name}": metrics / stage / f"{name}.json" for stage, names in asked.items() for name in names}
     written = {name: read_json_object(path, "run the stage that makes it") for name, path in paths.items()}
-    refused = {
-        name: about.get("answers", {}).get("dropped", {}).get("refused", 0)
-        + about.get("verdicts", {}).get("dropped", {}).get("error", 0)
-        for name, about in written.items()
-    }
-    return {name: about["usage"] | {"refused": refused[name]} for name, about in written.items() if about["usage"]}
+    found = {}
+    for name, about in written.items():
+        if about["usage"]:
+            refused = (
+                about["answers"]["dropped"]["refused"] if "answers" in about else about["verdicts"]["dropped"]["error"]
+            )
+            found[name] = about["usage"] | {"refused": refused}
+    return found
 
 
 def read_trainings(metrics: Path, steps: Iterable[str]) -> dict[str, dict[str, Any]]:

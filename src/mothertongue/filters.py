@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from mothertongue import languages
 from mothertongue.params import Filtered
@@ -20,11 +20,9 @@ def filter_conversations(rows: Iterable[Conversation], params: Filtered) -> tupl
     """
     found: list[Conversation] = []
     dropped = Counter(dict.fromkeys(REASONS, 0))
-    seen: set[object] = set()
+    seen: set[Hashable] = set()
     for row in rows:
-        turns = tuple((m.role, " ".join(m.content.split())) for m in row.messages)
-        rated = tuple((t.turn, " ".join(each.text.split()), each.score) for t in row.rated for each in t.answers)
-        same = row.language, row.unanswered, turns, rated
+        same = find_key(row)
         reason = "duplicate" if same in seen else drop_reason(row, params)
         seen.add(same)
         if reason:
@@ -32,6 +30,13 @@ def filter_conversations(rows: Iterable[Conversation], params: Filtered) -> tupl
         else:
             found.append(row)
     return found, RowCounts(total=len(found) + dropped.total(), kept=len(found), dropped=dict(dropped))
+
+
+def find_key(row: Conversation) -> Hashable:
+    """What duplicates have in common."""
+    turns = tuple((m.role, " ".join(m.content.split())) for m in row.messages)
+    rated = tuple((t.turn, " ".join(each.text.split()), each.score) for t in row.rated for each in t.answers)
+    return row.language, row.unanswered, turns, rated
 
 
 def drop_reason(row: Conversation, params: Filtered) -> str | None:

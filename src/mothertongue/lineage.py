@@ -1,16 +1,20 @@
 """Where a row came from and what it entered: from an item of a figure back to a line of a source."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from unicodedata import category
+
+from ruamel.yaml import YAML
 
 from mothertongue import filters, judging, languages, threads
 from mothertongue.errors import BadInput
 from mothertongue.judging.win_table import Match
 from mothertongue.measurements import SampleScore
-from mothertongue.params import PEOPLE, FileConversations, Params, Preference
+from mothertongue.params import PEOPLE, FileConversations, Params, Preference, ServerModel
 from mothertongue.records import (
     Answer,
     Conversation,
@@ -37,6 +41,7 @@ class Project:
     values: Params
     data: Path
     metrics: Path
+    changed: Sequence[str] = ()  # parameters that the run had other values of
     missing: list[Path] = field(default_factory=list)
 
     def _read(self, path: Path, kind: type[R]) -> list[R]:
@@ -101,14 +106,50 @@ class Project:
         ]
 
 
+def read_changed(params: Path, lock: Path) -> list[str]:
+    """As list_changed, of two files; nothing where there is no lock file."""
+    yaml = YAML(typ="safe", pure=True)
+    return list_changed(yaml.load(params), yaml.load(lock)) if lock.exists() else []
+
+
+def list_changed(now: Mapping[str, Any], lock: Mapping[str, Any]) -> list[str]:
+    """Names of parameters that the stages of a dvc.lock ran with other values of than `now`."""
+    found: set[str] = set()
+    for stage in lock.get("stages", {}).values():
+        for name, value in stage.get("params", {}).get("params.yaml", {}).items():
+            found |= set(_compare(name, _look_up(now, name), value))
+    return sorted(found)
+
+
+def _look_up(values: Any, name: str) -> Any:
+    for part in name.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
+def _compare(name: str, now: Any, then: Any) -> Iterator[str]:
+    if isinstance(now, Mapping) and isinstance(then, Mapping):
+        for key in now.keys() | then.keys():
+            yield from _compare(f"{name}.{key}", now.get(key), then.get(key))
+    elif now != then:
+        yield name
+
+
 def explain(identity: str, project: Project) -> Iterator[str]:
     """Lines of text about the row with an id, from what it entered back to its source.
 
-    The last one names the files that would have more, and are not there. Raises BadInput where there is no such row.
+    The first one names what params.yaml says otherwise than the run had it, the last one the files that would have
+    more, and are not there. Raises BadInput where there is no such row.
     """
+    if project.changed:
+        names = ", ".join(project.changed)
+        yield f"params.yaml has changed since the run, and what is said of these is as they are now: {names}"
     yield from _explain(identity, project)
     if project.missing:
-        yield f"not there, so not looked at: {', '.join(map(str, project.missing))}"
+        files = Counter(str(path.parent) for path in project.missing)
+        few = [str(path) for path in project.missing if files[str(path.parent)] == 1]
+        many = [f"{count} files in {folder}" for folder, count in files.items() if count > 1]
+        yield f"not there, so not looked at: {', '.join([*few, *many])}"
 
 
 def _explain(identity: str, project: Project) -> Iterator[str]:
@@ -125,8 +166,8 @@ def _explain(identity: str, project: Project) -> Iterator[str]:
         yield from _explain_conversation(conversation, project)
         threads_of = [row for row in project.threads.values() if row.conversation == identity]
         yield from (f"  thread {row.id}: split {row.split}" for row in threads_of)
-    elif any(row.id == identity for _, _, row in project.measured):
-        yield f"item {identity} of data/suites"
+    elif suite := next((suite for _, suite, row in project.measured if row.id == identity), None):
+        yield from _explain_item(identity, suite, project)
         yield from _list_measured(identity, project)
     else:
         absent = f" ({', '.join(map(str, project.missing))} are not there)" if project.missing else ""
@@ -135,6 +176,23 @@ def _explain(identity: str, project: Project) -> Iterator[str]:
             " of raw, threads, generated, scored or pairs in data/, or of metrics/measured/*/*.items.jsonl, in quotes"
             " where it has a space"
         )
+
+
+def _explain_item(identity: str, suite: str, project: Project) -> Iterator[str]:
+    """A question or a sentence of data/suites; an item of `translation` has its language after the id."""
+    path = project.data / f"suites/{suite}.jsonl"
+    place, _, code = identity.partition(" ")
+    number, row = next(
+        ((number, row) for number, row in read_objects(path) if row.get("id") == place) if path.exists() else iter(()),
+        (0, {}),
+    )
+    yield f"item {identity} of {path}:{number}" if row else f"item {identity}, which is not in {path} any more"
+    if isinstance(texts := row.get("text"), dict):
+        yield from (f"  {each}: {_quote(str(texts.get(each)))}" for each in ("en", code))
+    if isinstance(choices := row.get("choices"), list):
+        yield f"  question: {_quote(str(row.get('question')))}"
+        for place_of, choice in enumerate(choices):
+            yield f"  choice{', the right one' if place_of == row.get('answer') else ''}: {_quote(str(choice))}"
 
 
 def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
@@ -180,12 +238,17 @@ def _explain_answer(answer: Answer, project: Project, *, alone: bool = True) -> 
     else:
         yield f"answer {answer.id}: sample {answer.index} of generator {answer.generator} to thread {answer.thread}"
         params = project.values.generated[answer.generator]
-        seed = derive_seed(project.values.seed, answer.thread, answer.index)
+        sent = {
+            "temperature": f"temperature {params.temperature:g}",
+            "top_p": f"top_p {params.top_p:g}",
+            "max_tokens": f"at most {params.max_tokens} tokens",
+            "seed": f"seed {derive_seed(project.values.seed, answer.thread, answer.index)}",
+        }
+        model = project.values.models.get(params.model)
+        fields = model.fields if isinstance(model, ServerModel) else {}
         prompt = "with" if params.system_prompt else "without"
-        yield (
-            f"  request: model {params.model} by {params.engine}, {prompt} our system prompt, temperature"
-            f" {params.temperature:g}, top_p {params.top_p:g}, at most {params.max_tokens} tokens, seed {seed}"
-        )
+        request = ", ".join(text for name, text in sent.items() if fields.get(name, name) is not None)
+        yield f"  request: model {params.model} by {params.engine}, {prompt} our system prompt, {request}"
         yield f"  {answer.tokens} tokens, {'ended by itself' if answer.finish == 'stop' else 'cut at max_tokens'}"
     yield f"  text: {_quote(answer.text)}"
     for verdict in project.verdicts:
@@ -228,7 +291,7 @@ def _explain_thread(thread: Thread, project: Project) -> Iterator[str]:
     yield f"  expert: {_quote(thread.reference) if thread.reference is not None else 'none'}"
     learned = [name for name, step in project.values.adapter.items() if step.data == "threads"]
     if learned and thread.split == "train" and thread.reference is not None:
-        yield f"  learned by: {_join(learned)}"
+        yield f"  learned by: {_join(learned)}, unless it is longer than max_length"
     yield from _list_measured(thread.id, project)
     if conversation:
         yield from _explain_conversation(conversation, project)
@@ -253,7 +316,15 @@ def _explain_conversation(conversation: Conversation, project: Project) -> Itera
     words = [len(languages.split_words(message.content)) for message in conversation.messages]
     answers = [n for n, message in zip(words, conversation.messages, strict=True) if message.role == "assistant"]
     if conversation.id not in project.kept:
-        yield f"  dropped by the filters: {filters.drop_reason(conversation, params) or 'duplicate'}"
+        key = filters.find_key(conversation)
+        kept = [row for row in project.conversations.values() if row.id in project.kept]
+        twice = any(key == filters.find_key(row) for row in kept)
+        reason = filters.drop_reason(conversation, params) or (
+            "duplicate" if twice else "not by what params.yaml says now"
+        )
+        yield f"  dropped by the filters: {reason}"
+    elif project.threads and all(row.conversation != conversation.id for row in project.threads.values()):
+        yield "  no thread of its own: its turns repeat others', or held-out ones; metrics/threads.json has the reasons"
     shortest = f", shortest answer {min(answers)} words (at least {params.min_words})" if answers else ""
     yield (
         f"  filters: {conversation.language} {languages.probability(text, conversation.language):.2f} (at least"
@@ -297,10 +368,15 @@ def _rates(row: Conversation, conversation: Conversation, answers: Set[str]) -> 
 
 
 def _list_answers(thread: Thread, project: Project) -> Iterator[str]:
+    said: dict[str, list[str]] = {}
+    for verdict in project.verdicts:
+        score = f"{verdict.score:.3f}" if verdict.score is not None else verdict.outcome
+        said.setdefault(verdict.answer, []).append(f"{verdict.judge} {score}")
     for answer in sorted(project.answers.values(), key=lambda answer: (answer.generator, answer.index)):
         if answer.thread == thread.id:
             how = "rated by people" if answer.generator == PEOPLE else f"answered by {answer.generator}"
-            yield f"  {how}: {answer.id}: {_quote(answer.text)}"
+            verdicts = f" ({', '.join(said[answer.id])})" if answer.id in said else ""
+            yield f"  {how}: {answer.id}{verdicts}: {_quote(answer.text)}"
     for pair in project.pairs.values():
         if pair.thread == thread.id:
             yield f"  in pair {pair.id} by rule {pair.rule}"

@@ -38,6 +38,7 @@ REASONS = (
     "length",
     "similar",
     "contradictory",
+    "repeated",
     "unequal",
     "not_learned",
     "per_thread",
@@ -166,7 +167,11 @@ def _select_unwanted(made: Mapping[str, Mapping[str, Pair]], params: Pairs) -> I
         against = {k for k, pair in found.items() if _describe_sides(*pair.sides[::-1], pair) in seen}
         for thread in against:  # rows of people who do not agree: neither is learned
             yield name, thread, "contradictory"
-        made[name] = {k: pair for k, pair in found.items() if k not in against}
+        distinct: dict[Hashable, str] = {}  # several rows with one preference, such as with other scores: one is enough
+        for thread in sorted(found.keys() - against):
+            if distinct.setdefault(_describe_sides(*found[thread].sides, found[thread]), thread) != thread:
+                yield name, thread, "repeated"
+        made[name] = {thread: found[thread] for thread in distinct.values()}
     common = set.intersection(*(set(found) for found in made.values()))
     kept: dict[str, list[tuple[str, str]]] = defaultdict(list)  # by thread: (id of a pair, its rule)
     for name, found in made.items():
@@ -184,7 +189,9 @@ def _select_unwanted(made: Mapping[str, Mapping[str, Pair]], params: Pairs) -> I
 
 
 def _describe_sides(one: tuple[str, Lineage], other: tuple[str, Lineage], pair: Pair) -> Hashable:
-    return tuple((message.role, message.content) for message in pair.prompt), one[0], other[0]
+    """Question and sides, without the white space in which two rows of one text may differ."""
+    prompt = tuple((message.role, *message.content.split()) for message in pair.prompt)
+    return prompt, *(tuple(text.split()) for text, _ in (one, other))
 
 
 def _build_pair(thread: Thread, rule: Rule, chosen: Candidate, rejected: Candidate) -> Pair:

@@ -124,6 +124,12 @@ class VersionModel(Section):
     dtype: Dtype
 
 
+def _check_variable(name: str) -> str:
+    if not re.fullmatch("[A-Z][A-Z0-9_]*", name):
+        raise PydanticCustomError("variable", "should be the name of an environment variable, such as VENDOR_KEY")
+    return name
+
+
 class Price(Section):
     """What a server's owner takes for a million tokens, in a currency of your choice."""
 
@@ -138,8 +144,7 @@ class ServerModel(Section):
     url: Annotated[str, AfterValidator(_check_url)]  # up to `/v1`
     id: Id  # the server's name for the model
     revision: Id  # of what answers, as its owner names it; with another one, all is asked again
-    # The environment variable that has the key.
-    key: Annotated[str, Field(pattern="^[A-Z][A-Z0-9_]*$")] | None = None
+    key: Annotated[str, AfterValidator(_check_variable)] | None = None  # the environment variable that has the key
     # Names that this server has for fields of a request, or null for one that it refuses, such as {max_tokens:
     # max_completion_tokens, seed: null, response_format: null}.
     fields: dict[Id, Id | None] = {}
@@ -673,6 +678,10 @@ def _explain(error: Any) -> Problem:
             return where, "is empty; add an entry" + (
                 ", or write {}" if where in (("quantized",), ("win_rate",)) else ""
             )
+        case "variable":
+            return where, str(error["msg"])  # without the value, which may be the key itself
+        case "too_short" if found["min_length"] == 1:
+            return where, "is empty; add an entry"
         case "model_type" | "model_attributes_type" | "dict_type":
             return where, f"input should be a mapping of names to values, got {error['input']!r}"
         case _:

@@ -127,6 +127,8 @@ def read_choices(path: Path, items: Sequence[AnnotatedItem], annotator: str) -> 
             f"{path}: no row for {len(lost)} of the sheet's {len(by_id)} items, such as {lost[0]!r}; take the whole"
             " table, with an empty cell where nothing was chosen"
         )
+    if not any(chosen.values()):
+        raise BadInput(f"{path}: nothing is chosen; write 1, 2 or 0 into column preferred")
     return [
         by_id[identity].model_copy(update={"annotations": [Annotation(annotator=annotator, preferred=CHOICES[choice])]})
         for identity, choice in chosen.items()

@@ -1,6 +1,7 @@
 """A judge's agreement with people, beside that of people among themselves and of judges that cost nothing."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -85,8 +86,23 @@ def build_cards(
     said = {verdict.answer: verdict for verdict in verdicts}
     codes = sorted({item.language for item in items})
     parts = {code: [item for item in items if item.language == code] for code in codes}
-    cards = {code: build_card(read_people(part, seed, sign([code])), said, own) for code, part in parts.items()}
-    return cards | ({"": build_card(read_people(items, seed, sign(codes)), said, own)} if len(codes) > 1 else {})
+    cards = {
+        code: build_card(read_people(part, seed, _sign(sign([code]), part)), said, own) for code, part in parts.items()
+    }
+    together = read_people(items, seed, _sign(sign(codes), items)) if len(codes) > 1 else None
+    return cards | ({"": build_card(together, said, own)} if together else {})
+
+
+def _sign(judge: str, items: Sequence[AnnotatedItem]) -> str:
+    """A judge's signature with what people have judged, and how: agreement on other answers is another figure."""
+    return json.dumps({"judge": judge, "people": row_id([item.model_dump() for item in items])}, sort_keys=True)
+
+
+def leave_out_test(items: Sequence[AnnotatedItem], threads: Iterable[Thread]) -> tuple[list[AnnotatedItem], int]:
+    """Items that open like no thread of split test, and the number of others: judges are chosen by what people say."""
+    held_out = {thread.group for thread in threads if thread.split == "test"}
+    kept = [item for item in items if item.group not in held_out]
+    return kept, len(items) - len(kept)
 
 
 def build_card(people: People, said: Mapping[str, Verdict], own: Collection[str]) -> Card:
@@ -168,22 +184,40 @@ def measure_all(people: People, preferred: Preferences, keys: Collection[PairKey
 
 
 def measure_sides(people: People, ratings: Mapping[str, Ratings]) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """Agreement of each rater over pairs with an expert's answer, and over those without; where origins are known."""
+    """Agreement of each rater over pairs with an expert's answer, and over those without; where origins are known.
+
+    Pairs of unknown origin are in both: they would else count nowhere as soon as one other has origins. A side with
+    nothing but these is not there.
+    """
     origins = {item.id: item.origins for item in people.items}
     found: dict[str, dict[str, dict[str, Estimate]]] = {}
     for kind, experts in (("expert", 1), ("generated", 0)):
-        keys = {
-            key
-            for key in people.majority
-            if (named := origins[key[0]]) and sum(named[place] == "reference" for place in key[1:]) == experts
-        }
+        named = {key: row for key in people.majority if (row := origins[key[0]])}
+        known = {key for key, row in named.items() if sum(row[place] == "reference" for place in key[1:]) == experts}
+        keys = {key for key in people.majority if key not in named or key in known}
         majority = {key: people.majority[key] for key in keys}
-        for name, each in ratings.items() if keys else ():
+        for name, each in ratings.items() if known else ():
             preferred = agreement.prefer(each)
             rows = agreement.join_preferences(preferred, majority, people.groups)
             measured = agreement.measure_agreement(rows, people.seed, people.signature)
             found.setdefault(kind, {})[name] = measured | measure_all(people, preferred, keys)
+            if kind == "expert":
+                first = {key: named[key][key[1]] == "reference" for key in known}
+                found[kind][name] |= _measure_chosen(people, preferred, first)
     return found
+
+
+def _measure_chosen(people: People, preferred: Preferences, first: Mapping[PairKey, bool]) -> dict[str, Estimate]:
+    """`for_expert`: of the pairs whose expert's answer a rater prefers, the share in which most people do as well.
+
+    `against_expert` is the same of the other answers. `first` says of each pair whether the expert's is its first.
+    """
+    rows: dict[str, list[tuple[str, float]]] = {"for_expert": [], "against_expert": []}
+    for key, is_first in sorted(first.items()):
+        if (ours := preferred.get(key)) and (theirs := people.majority[key]):
+            name = "for_expert" if (ours > 0) == is_first else "against_expert"
+            rows[name].append((people.groups[key[0]], float(ours == theirs)))
+    return {name: agreement.estimate_share(each, people.signature) for name, each in rows.items() if each}
 
 
 def compare_people(people: People, own: Collection[str]) -> dict[str, dict[str, Estimate]]:

@@ -43,7 +43,7 @@ class Card(Row):
     raters: dict[str, dict[str, Estimate]]  # the judge, and its controls
     people: dict[str, dict[str, Estimate]]  # among themselves: all together, and each two
     # Agreement of each rater by what is compared, where origins are known: `expert` for an expert's answer and a
-    # generator's, `generated` for two of generators.
+    # generator's, `generated` for two of generators; pairs of unknown origin are in both.
     sides: dict[str, dict[str, dict[str, Estimate]]]
     reliability: list[Reliability]
 
@@ -73,7 +73,8 @@ def choose_judges(
 
     def find_bound(judge: str, rule: Rule) -> float:
         known = [code for code in languages if any(code in by_language for by_language in found.values())]
-        cards = [select_card(found[judge].get(code), rule) for code in known]
+        wholes = [found[judge].get(code) for code in known]
+        cards = [select_card(whole, rule) or whole for whole in wholes]  # where none is like the rule's: all pairs
         rows = [card.raters["judge"].get("agreement_all") if card else None for card in cards]
         return min((row.low if row else -1.0 for row in rows), default=0.0)
 
@@ -116,17 +117,23 @@ def check_agreement(
 
     A rule by assumption, people or chrf has no such judge, so nothing. Raises BadInput where a judge's agreement with
     people is under `least` at the lower bound of its interval, and where there is none although people have judged
-    answers.
+    answers: over pairs like the rule's, or over all where people have judged none of those.
     """
     agreed: dict[str, dict[str, Card | None]] = {}
     for rule in rules:
         agreed[rule.name] = {}
         for code in languages if rule.judge not in WITHOUT_MODEL else ():
-            card = agreed[rule.name][code] = select_card(found[rule.judge].get(code), rule)
+            whole = found[rule.judge].get(code)
+            agreed[rule.name][code] = select_card(whole, rule)
+            # Without pairs like the rule's, a judge need not agree on them, but one that fails on others is not taken.
+            card = agreed[rule.name][code] or whole
             if card is None:
                 continue
+            kind = describe_sides(rule)
+            if kind not in card.sides:
+                kind = " and ".join(card.sides)
             where = f"pairs.rules: {rule.name}: judge {rule.judge}"
-            row = card.raters["judge"].get("agreement")
+            row, chosen = card.raters["judge"].get("agreement"), find_chosen(card, rule)
             if row is None:
                 raise BadInput(
                     f"{where} cannot be compared with people ({code}): of {card.answers} answers it has no score for"
@@ -136,24 +143,51 @@ def check_agreement(
             if row.low < least:
                 raise BadInput(
                     f"{where} agrees with people on {row.value:.2f} [{row.low:.2f}, {row.high:.2f}] of {row.n}"
-                    f"{f' {describe_sides(rule)}' if card.sides else ''} pairs ({code}), and the lower bound"
+                    f"{f' {kind}' if kind else ''} pairs ({code}), and the lower bound"
                     f" is under calibrated.min_agreement {least:g}; take another judge, or have more answers annotated"
+                    f"{', with `origins` in their rows' if kind else ''}"
+                )
+            if chosen and chosen.low < least:
+                raise BadInput(
+                    f"{where}: where it prefers what the rule chooses, people do so in {chosen.value:.2f}"
+                    f" [{chosen.low:.2f}, {chosen.high:.2f}] of {chosen.n} pairs ({code}), and the lower bound is under"
+                    f" calibrated.min_agreement {least:g}; choose the other side, or take another judge"
                 )
     return agreed
 
 
+def find_chosen(card: Card, rule: Rule) -> Estimate | None:
+    """How often people prefer what a judge prefers, of the pairs in which it prefers the side that the rule chooses.
+
+    Such pairs are all that a rule makes that names the expert's answer: people who nearly always prefer the expert
+    agree with every judge there. None for other rules, and where people have judged none.
+    """
+    if rule.min_margin is None or "reference" not in (rule.chosen, rule.rejected):
+        return None
+    return card.raters["judge"].get("for_expert" if rule.chosen == "reference" else "against_expert")
+
+
 def describe_agreement(found: Mapping[str, Card]) -> str:
     """Words for a judge's agreement with people in each language."""
-    rows = {code or "all": card.raters["judge"].get("agreement") for code, card in found.items()}
-    parts = [f"{code} {_format(row, row)}" for code, row in sorted(rows.items())]
+    parts = []
+    for code, card in sorted(found.items()):
+        kinds = {kind: raters["judge"] for kind, raters in card.sides.items()}
+        for kind, row in {"": card.raters["judge"], **kinds}.items():
+            if share := row.get("agreement"):
+                parts.append(f"{kind or code or 'all'} {_format(share, share)} of {share.n}")
+            else:
+                parts.append(f"{kind or code or 'all'} –")
+        if (every := card.raters["judge"].get("agreement_all")) and card.unscored:
+            silent = f"{card.unscored} of {card.answers} answers without a score"
+            parts.append(f"{silent}: with such pairs as half a pair {_format(every, every)} of {every.n}")
     return f"agreement {', '.join(parts)}" if parts else "not calibrated"
 
 
-def describe_missing(agreed: Mapping[str, Card | None]) -> str:
-    """Words for the languages in which a rule's judge was not compared with people, or is not shown to agree with them
-    more than a judge that costs nothing; empty where there is none."""
+def describe_missing(rule: Rule, agreed: Mapping[str, Card | None]) -> str:
+    """Words for the languages in which a rule's judge was not compared with people on such pairs, or is not shown to
+    agree with them more than a judge that costs nothing; empty where there is none."""
     missing = ", ".join(code for code, card in agreed.items() if card is None)
-    text = f"; the judge is not calibrated ({missing})" if missing else ""
+    text = f"; the judge is not calibrated on {describe_sides(rule)} pairs ({missing})" if missing else ""
     for code, card in agreed.items():
         rows = {name: row["agreement"] for name, row in card.raters.items() if "agreement" in row} if card else {}
         as_good = [name for name in ("longer", "question") if name in rows and rows[name].value >= rows["judge"].low]
@@ -177,6 +211,8 @@ def render_cards(found: Mapping[str, Mapping[str, Card]]) -> str:
         "answer of the judge's own model is preferred. Controls: an answer at random, the longer one, the one more",
         "like the question, and the judge's own scores of another question's answers in another order (`shuffled`). n",
         "is that of a row's first figure, in brackets groups of items that open alike; another n follows its figure.",
+        "Where the origins of answers are known, `expert` are pairs with an expert's answer, `generated` those",
+        "without, and a rule of `pairs` is held against those like its own.",
         "",
         f"| judge | rater | n | {' | '.join(f'`{name}`' for name in FIGURES)} | `unscored` |",
         f"|---|---|--:{'|---' * len(FIGURES)}|--:|",
@@ -188,6 +224,7 @@ def render_cards(found: Mapping[str, Mapping[str, Card]]) -> str:
             }
             rows: dict[str, Mapping[str, Estimate | None]] = {"judge": card.raters["judge"], "people": people}
             rows |= {name: row for name, row in card.raters.items() if name != "judge"}
+            rows |= {f"{name}, {kind}": row for kind, raters in card.sides.items() for name, row in raters.items()}
             for name, row in rows.items():
                 first = next((each for figure in FIGURES if (each := row.get(figure))), None)
                 cells = [_format(row.get(figure), first) for figure in (*FIGURES, "unscored")]

@@ -34,7 +34,8 @@ def fence(texts: Mapping[str, str]) -> dict[str, str]:
     So no text can end before its end, or open another one: what is judged is not what the judge is told to do.
     """
     keys = (row_id(*texts.values(), number)[:6] for number in itertools.count())
-    key = next(key for key in keys if not any(key in text for text in texts.values()))
+    read = [text.casefold() for text in texts.values()]  # a model may take capitals for the same mark
+    key = next(key for key in keys if not any(key in text for text in read))
     return {mark: f"<{mark}_{key}>\n{text}\n</{mark}_{key}>" for mark, text in texts.items()}
 
 

@@ -15,6 +15,7 @@ runs: there is one. What varies is the order of the two answers, and both are as
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -29,7 +30,7 @@ from mothertongue.judging.scores import are_alike
 from mothertongue.judging.win_table import EXPERTS, Match, Rate, Rates
 from mothertongue.measurements import Difference, Estimate, SampleScore
 from mothertongue.params import Metrics, PairwiseJudge, WinRate
-from mothertongue.records import Answer, Thread, row_id, unit_hash
+from mothertongue.records import Answer, RowCounts, Thread, row_id, unit_hash
 from mothertongue.rows import parse, read_rows
 from mothertongue.sampling import Model
 from mothertongue.sampling.server import Server
@@ -76,8 +77,10 @@ def judge_answers(
 ) -> list[Match]:
     """Each column's answers, and the experts', against the opponent's: under their own question, and under another.
 
-    A thread that the opponent has not answered is left out; one to which no other question can be found has no control.
+    A thread that the opponent has not answered has the outcome `unanswered`; one to which no other question can be
+    found has no control.
     """
+    lost = [thread for thread in threads if thread.id not in answers[entry.opponent]]
     threads = [thread for thread in threads if thread.id in answers[entry.opponent]]
     others = pick_others(threads)
     sides = {**answers, EXPERTS: {thread.id: thread.expert for thread in threads}}
@@ -97,10 +100,18 @@ def judge_answers(
         asked, [row for both in given for row in both], f"win_rate {name}", build_judge(entry), model
     )
     said = {verdict.answer: verdict for verdict in verdicts}
-    return [
+    found = [
         _read_match(column, thread, of, both, said[both[0].id])
         for (column, thread, of), both in zip(pairs, given, strict=True)
     ]
+    return found + [_leave_unanswered(column, thread) for column in sides for thread in lost]
+
+
+def count_outcomes(matches: Sequence[Match]) -> RowCounts:
+    """Comparisons that are in the figures, and why others are not."""
+    counts = Counter(match.outcome for match in matches)
+    dropped = {"unparsed": counts["unparsed"], "error": counts["error"], "unanswered": counts["unanswered"]}
+    return RowCounts(total=len(matches), kept=sum(match.is_valid for match in matches), dropped=dropped)
 
 
 def pick_others(threads: Sequence[Thread]) -> dict[str, Thread | None]:
@@ -196,7 +207,8 @@ def measure(matches: Sequence[Match], seed: int, signature: str) -> Rate:
     interval (2012), which has a width where all are ties, and the permutation test that exchanges the names of the two
     answers, by groups. `share` is (1 + that difference) / 2. wins / (all - ties) has Wilson's interval.
     """
-    valid = [match for match in matches if match.outcome != "unparsed"]
+    valid = [match for match in matches if match.is_valid]
+    others = Counter(match.outcome for match in matches)
     outcomes = [match.outcome for match in valid]
     won, lost = ([float(outcome == which) for outcome in outcomes] for which in ("win", "loss"))
     margin = decided = share = equal_length = words = None
@@ -227,7 +239,9 @@ def measure(matches: Sequence[Match], seed: int, signature: str) -> Rate:
         ties=outcomes.count("tie"),
         flips=sum(match.flip for match in valid),
         alike=sum(match.alike for match in valid),
-        unparsed=len(matches) - len(valid),
+        unparsed=others["unparsed"],
+        errors=others["error"],
+        unanswered=others["unanswered"],
         margin=margin,
         decided=decided,
         share=share,
@@ -260,7 +274,7 @@ def compare(ours: Sequence[Match], theirs: Sequence[Match], seed: int, signature
 
 def _read_match(column: str, thread: Thread, answered: Thread, both: tuple[Answer, Answer], verdict: Verdict) -> Match:
     alike = are_alike(*both)
-    outcome: Literal["win", "loss", "tie", "unparsed"] = "unparsed"
+    outcome: Literal["win", "loss", "tie", "unparsed", "error"] = "error" if verdict.outcome == "error" else "unparsed"
     if alike or verdict.score == 0.5:
         outcome = "tie"
     elif verdict.score is not None:
@@ -284,6 +298,23 @@ def _read_match(column: str, thread: Thread, answered: Thread, both: tuple[Answe
     )
 
 
+def _leave_unanswered(column: str, thread: Thread) -> Match:
+    return Match(
+        id=thread.id,
+        language=thread.language,
+        group=thread.group,
+        column=column,
+        answered=thread.id,
+        outcome="unanswered",
+        flip=False,
+        alike=False,
+        words=0,
+        likeness=0.0,
+        draw=0.0,
+        label_mass=None,
+    )
+
+
 def _answer(thread: str, generator: str, text: str) -> Answer:
     return Answer(
         id=row_id(thread, generator), thread=thread, generator=generator, index=0, text=text, tokens=0, finish="stop"
@@ -292,8 +323,8 @@ def _answer(thread: str, generator: str, text: str) -> Answer:
 
 def _join(ours: Sequence[Match], theirs: Sequence[Match]) -> list[tuple[Match, Match]]:
     """Valid matches with answers to the same question: of a control, which has another question, the same answers."""
-    by_id = {match.id: match for match in ours if match.outcome != "unparsed"}
-    return [(by_id[row.answered], row) for row in theirs if row.outcome != "unparsed" and row.answered in by_id]
+    by_id = {match.id: match for match in ours if match.is_valid}
+    return [(by_id[row.answered], row) for row in theirs if row.is_valid and row.answered in by_id]
 
 
 def _control_length(matches: Sequence[Match], signature: str) -> tuple[Estimate | None, str]:

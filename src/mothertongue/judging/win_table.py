@@ -17,10 +17,11 @@ Win rates: the answers of each column and of an opponent to the same questions, 
 A comparison with another outcome in each order is a tie (a flip), and so are answers with the same words, which the
 judge is not asked about. A judge that draws 1 or 2 at random flips half of all comparisons, one that looks at the place
 all of them. Comparisons in which the three choices have less probability than `min_label_mass` are unparsed, and in no
-figure. `wins - losses` is a share of n, `share` counts a tie half; `equal length` is the share where the two answers
-have equally many words (logistic regression, as in AlpacaEval 2), `words` the mean difference in words. `longer`,
-`question` and `random` are the shares by judges that cost nothing: they take the longer answer, the one more like the
-question by chrF++, and one at random.
+figure; nor are those that a server refused (`errors`), and questions that the opponent has not answered. `wins -
+losses` is a share of n, `share` counts a tie half; `equal length` is the share where the two answers have equally many
+words (logistic regression, as in AlpacaEval 2), `words` the mean difference in words. `longer`, `question` and `random`
+are the shares by judges that cost nothing: they take the longer answer, the one more like the question by chrF++, and
+one at random.
 
 Controls: the opponent against itself is all ties. In a row `other questions` the judge reads the same two answers under
 a question that neither is an answer to: what is won there is won by length and style. The experts' answers are what a
@@ -33,7 +34,7 @@ HEADS = (
     "wins",
     "losses",
     "ties (flips, same words)",
-    "unparsed",
+    "unparsed (errors, unanswered)",
     "wins - losses",
     "wins / (all - ties)",
     "share",
@@ -58,13 +59,18 @@ class Match(Row):
     group: str
     column: str
     answered: str  # id of the thread that both answers are to: another one in the control
-    outcome: Literal["win", "loss", "tie", "unparsed"]
+    outcome: Literal["win", "loss", "tie", "unparsed", "error", "unanswered"]
     flip: bool  # a tie because the judge says in one order what it does not say in the other
     alike: bool  # a tie because the answers have the same words
     words: int  # those of the column's answer, less those of the opponent's
     likeness: float  # chrF++ of the column's answer to the question that the judge read, less that of the opponent's
     draw: float  # above 0 for an answer of the column that is drawn at random, else under 0; 0 where both are alike
     label_mass: float | None  # of the order with less; None where the judge was not asked
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it is in the figures."""
+        return self.outcome in ("win", "loss", "tie")
 
     @property
     def is_control(self) -> bool:
@@ -86,6 +92,8 @@ class Rate(Row):
     flips: int  # of the ties
     alike: int  # of the ties
     unparsed: int  # in none of the figures
+    errors: int  # requests that a server refused; in none of the figures
+    unanswered: int  # questions that the opponent has not answered; in none of the figures
     margin: Difference | None  # wins - losses, as a share of all
     decided: Estimate | None  # wins / (all - ties)
     share: Estimate | None  # a tie counts half
@@ -218,7 +226,7 @@ def _render_row(label: str, rate: Rate, gains: Mapping[str, Difference | None], 
         f"{rate.wins}",
         f"{rate.losses}",
         f"{rate.ties} ({rate.flips}, {rate.alike})",
-        f"{rate.unparsed}",
+        f"{rate.unparsed} ({rate.errors}, {rate.unanswered})",
         _format(rate.margin, bold="" in bold),
         _format(rate.decided) + (f" (n {rate.decided.n})" if rate.decided else ""),
         share,
