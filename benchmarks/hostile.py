@@ -134,7 +134,10 @@ def main(judges: Sequence[str], model: Path) -> None:
         entries = {name: params.get_entry("scored", section, name) for name in judges}
     else:
         entries = build_judges(model)
-    places = {name: (Path("models", entry.model) if judges else model, entry.engine) for name, entry in entries.items()}
+    places = {
+        name: (Path("models", entry.model) if judges else model, getattr(entry, "engine", entry.kind))
+        for name, entry in entries.items()
+    }
     models = {place: judging.open_model(entries[name], place[0], Store()) for name, place in places.items()}
     for name, entry in entries.items():
         verdicts = judging.judge_answers(threads, answers, name, entry, models[places[name]])

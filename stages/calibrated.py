@@ -35,7 +35,7 @@ def main(name: str, human: Path, threads: Path, folder: Path, out: Path, curve: 
     if items:
         model = judging.open_model(entry, folder, Store())
         verdicts = judging.judge_answers(*calibration.build_threads(items), name, entry, model)
-        same = params.list_equal_models(values.models, entry.model)
+        same = cards.list_equal_models(values.models, entry.model)
         own = {each for each, generator in values.generated.items() if generator.model in same}
         sign = partial(accuracy.build_signature, name=name, params=entry, model=model)
         found = calibration.build_cards(items, verdicts, own, values.seed, sign)

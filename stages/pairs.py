@@ -34,7 +34,7 @@ def main(data: Path, calibrated: Path, out: Path, report: Path, curves: Path) ->
     agreed = cards.check_agreement(people, rules, codes, values.calibrated.min_agreement)
     section = values.pairs.model_copy(update={"rules": rules})
     rows, counts = pairs.make_pairs(asked, given, verdicts, section)
-    all_learned = section.model_copy(update={"learned": None, "per_thread": None})
+    all_learned = section.model_copy(update={"learned": None, "per_thread": None, "max_cut_rejected": 1.0})
     unwritten, _ = pairs.make_pairs(asked, given, verdicts, all_learned) if section.learned else ([], {})
     sources = {row.id: row.source for row in read_rows(data / "filtered.jsonl", Conversation)}
     over = pairs.count_passed_over(rows, asked, given, verdicts, rules)

@@ -28,11 +28,13 @@ def main(threads: Path, metrics: Path, summary: Path, table: Path) -> None:
     found, answers = comparison.compare(metrics / "measured", asked, values.metrics, values.languages, values.seed)
     notes, spread = history.describe_runs(metrics, values.adapter, values.metrics, found[0].figures)
     rates = {name: win_table.read_rates(metrics / f"win_rate/{name}.json") for name in values.win_rate}
+    answered = win_table.list_models(values.metrics, values.generated, values.quantized)
+    left_out = cards.read_left_out(metrics / "calibrated", values.scored)
     tables = (
         report.render_report(found, answers, asked, values.metrics, notes, spread),
         report.render_judge_accuracy(*report.read_judges(metrics / "scored", values.scored)),
-        cards.render_cards(cards.read_cards(metrics / "calibrated", values.scored)),
-        win_table.render_rates(rates, values.win_rate, values.metrics, values.scored, values.models),
+        cards.render_cards(cards.read_cards(metrics / "calibrated", values.scored), left_out),
+        win_table.render_rates(rates, values.win_rate, values.metrics, values.scored, values.models, answered),
         diagnostics.render_pairs(diagnostics.read_pairs(metrics / "pairs.json")),
         effort.render_usage(effort.read_usage(metrics, values.generated, list(values.scored), values.win_rate)),
         effort.render_trainings(effort.read_trainings(metrics, values.adapter)),

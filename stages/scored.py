@@ -36,7 +36,7 @@ def main(name: str, threads: Path, generated: Path, folder: Path, out: Path, rep
     sign = partial(accuracy.build_signature, name=name, params=entry, model=model)
     found = accuracy.summarize_accuracy(asked, given, verdicts, sign)
     write_rows(out, verdicts)
-    compared = accuracy.count_comparisons(verdicts)
+    compared = accuracy.count_comparisons(asked, verdicts)
     used = sampling.summarize_usage(model)
     write_json(report, {"verdicts": counts.model_dump(), "comparisons": compared, "usage": used, **found})
     console.say(f"{out}: scores {counts}")

@@ -540,9 +540,7 @@ def test_a_rule_is_gated_by_pairs_like_its_own() -> None:
     assert cards.describe_missing(RULE, agreed_of) == "; the judge is not calibrated on generated pairs (es)"
     # nothing is known of its own kind, and what is known is that it does not agree
     card = card_with(0.3).model_copy(update={"sides": {"expert": card_with(0.3).raters}})
-    with pytest.raises(
-        BadInput, match=r"on 0\.70 \[0\.30, 0\.90\] of 40 expert pairs \(es\), and the lower bound .*origins"
-    ):
+    with pytest.raises(BadInput, match=r"on 0\.70 \[0\.30, 0\.90\] of 40 pairs \(es\), and the lower bound .*origins"):
         cards.check_agreement({"rubric": {"es": card}}, [RULE], ["es"], 0.55)
 
 
@@ -554,11 +552,35 @@ def test_rows_without_origins_count_beside_rows_with_them() -> None:
     )
     scores: dict[str, Sequence[float | None]] = {f"{n:03}": [0.0, 1.0] if n < 80 else [1.0, 0.0] for n in range(100)}
     card = cards_of(items, scores | {f"x{n}": [1.0, 0.0] for n in range(12)})["es"]
-    assert {kind: row["judge"]["agreement"].n for kind, row in card.sides.items()} == {"expert": 112}
+    assert {kind: row["judge"]["agreement"].n for kind, row in card.sides.items()} == {"expert": 12}
     expert = RULE.model_copy(update={"chosen": "reference"})
-    for rule in (RULE, expert):
-        with pytest.raises(BadInput, match=r"of 112 expert pairs \(es\), and the lower bound"):
+    for rule, words in ((RULE, ""), (expert, ", with those of unknown origin")):
+        kind = " expert" if words else ""
+        with pytest.raises(BadInput, match=rf"on 0\.29 .* of 112{kind} pairs \(es\){words}, and the lower bound"):
             cards.check_agreement({"rubric": {"es": card}}, [rule], ["es"], 0.55)
+
+
+def test_many_rows_without_origins_do_not_make_up_for_pairs_like_the_rules() -> None:
+    items = parse(
+        *(item(f"{n:03}", {"ana": 1}) for n in range(200)),
+        *(item(f"x{n:02}", {"ana": 1}, origins=["other", "plain"]) for n in range(40)),
+    )
+    scores: dict[str, Sequence[float | None]] = {f"{n:03}": [1.0, 0.0] for n in range(200)}
+    card = cards_of(items, scores | {f"x{n:02}": [1.0, 0.0] if n < 12 else [0.0, 1.0] for n in range(40)})["es"]
+    assert card.sides["generated"]["judge"]["with_unknown"].low > 0.55
+    with pytest.raises(BadInput, match=r"on 0\.30 .* of 40 generated pairs \(es\), and the lower bound"):
+        cards.check_agreement({"rubric": {"es": card}}, [RULE], ["es"], 0.55)
+
+
+def test_a_judge_that_never_prefers_what_a_rule_chooses_is_not_calibrated_on_it() -> None:
+    items = parse(*(item(f"{n:03}", {"ana": 2 if n < 95 else 1}, origins=["reference", "own"]) for n in range(100)))
+    card = cards_of(items, {f"{n:03}": [0.0, 1.0] for n in range(100)})["es"]
+    rule = RULE.model_copy(update={"chosen": "reference", "rejected": "own"})
+    agreed = cards.check_agreement({"rubric": {"es": card}}, [rule], ["es"], 0.55)
+    said = "people have judged no pair in which the judge prefers what the rule chooses (es)"
+    assert said in cards.describe_missing(rule, agreed[rule.name])
+    assert diagnostics._find_noise(cards.select_card(card, rule), rule) is None
+    assert said not in cards.describe_missing(RULE, agreed[rule.name])
 
 
 def test_a_rule_is_held_against_the_pairs_in_which_the_judge_prefers_what_it_chooses() -> None:
@@ -575,9 +597,9 @@ def test_a_rule_is_held_against_the_pairs_in_which_the_judge_prefers_what_it_cho
     with pytest.raises(BadInput) as error:
         cards.check_agreement(found, [under], ["es"], 0.55)
     assert str(error.value) == (
-        "pairs.rules: under: judge rubric: where it prefers what the rule chooses, people do so in 0.00 [0.00, 0.28]"
-        " of 10 pairs (es), and the lower bound is under calibrated.min_agreement 0.55; choose the other side, or take"
-        " another judge"
+        "pairs.rules: under: judge rubric prefers what the rule chooses, and people do as well in 0.00 [0.00, 0.28] of"
+        " 10 expert pairs (es), and the lower bound is under calibrated.min_agreement 0.55; take another judge, or have"
+        " more answers annotated"
     )
     noise = [diagnostics._find_noise(cards.select_card(card, rule), rule) for rule in (over, under)]
     assert [(row.value, row.n) for row in noise if row] == [(pytest.approx(5 / 90), 90), (1.0, 10)]
@@ -617,8 +639,8 @@ def test_the_words_on_agreement_say_what_has_no_score() -> None:
     items = parse(*(item(f"{n}", {"ana": 1}, origins=["reference", "own"]) for n in range(4)))
     card = cards_of(items, {"0": [1.0, 0.0], "1": [1.0, 0.0], "2": [1.0, None], "3": [1.0, None]})
     assert cards.describe_agreement(card) == (
-        "agreement es 1.000 [0.342, 1.000] of 2, expert 1.000 [0.342, 1.000] of 2, 2 of 8 answers without a score: with"
-        " such pairs as half a pair 0.750 [0.291, 1.000] of 4"
+        "agreement es 1.000 [0.342, 1.000] of 2, es expert 1.000 [0.342, 1.000] of 2, 2 of 8 answers without a score:"
+        " with such pairs as half a pair 0.750 [0.291, 1.000] of 4"
     )
 
 
@@ -632,13 +654,22 @@ def test_the_agreement_that_a_judge_needs(pairs: int, agreement_: float) -> None
 
 
 def test_a_judge_that_is_no_better_than_one_that_counts_words_is_named() -> None:
-    card = card_with(0.6)
-    longer = {"agreement": card.raters["judge"]["agreement"].model_copy(update={"value": 0.65})}
-    card = card.model_copy(update={"raters": card.raters | {"longer": longer}})
-    assert cards.describe_missing(RULE, {"es": card}) == "; not shown to agree more than `longer`, 0.65 (es)"
-    lower = {"agreement": longer["agreement"].model_copy(update={"value": 0.59})}
-    card = card.model_copy(update={"raters": card.raters | {"longer": lower}})
-    assert cards.describe_missing(RULE, {"es": card}) == ""
+    """By the difference over the same pairs: people prefer the longer answer in half of them."""
+    texts = [("uno", "dos y tres"), ("uno y dos", "tres")]
+    for right, said in ((70, "; not shown to agree more than `longer`, 0.58 (es)"), (96, "")):
+        items = parse(*(item(f"{n:03}", {"ana": 1}, texts[n % 12 < 7]) for n in range(120)))
+        card = cards_of(items, {f"{n:03}": [1.0, 0.0] if n < right else [0.0, 1.0] for n in range(120)})["es"]
+        found = card.raters["judge"]["over_longer"]
+        longer = card.raters["longer"]["agreement"].value
+        assert found.value == pytest.approx((1 + right / 120 - longer) / 2)
+        missing = [part for part in cards.describe_missing(RULE, {"es": card}).split("; ") if "longer" in part]
+        assert missing == ([said.removeprefix("; ")] if said else [])
+
+
+def test_a_judge_without_scores_is_named() -> None:
+    card = card_with(0.6).model_copy(update={"unscored": 7})
+    said = "; no score for 7 of 80 answers that people have judged (es)"
+    assert cards.describe_missing(RULE, {"es": card}) == said
 
 
 def test_agreement_by_what_is_compared() -> None:
@@ -674,6 +705,12 @@ def test_the_report_shows_people_beside_the_judge_and_who_is_not_calibrated() ->
     assert "| `rubric` (es) | judge | 40 (40) | 0.700 [0.600, 0.900] | – |" in page
     assert "| `rubric` (es) | people | 40 (40) | – | 0.700 [0.600, 0.900] | – |" in page
     assert cards.render_cards({"second": {}}).count("|") == 0
+    page = cards.render_cards({"second": {}}, 3)
+    assert page.startswith(
+        "Not calibrated, as people have judged nothing in data/human but 3 items on questions of split"
+    )
+    page = cards.render_cards({"rubric": {"es": card_with(0.6)}}, 3)
+    assert page.startswith("Of what people have judged, 3 items on questions of split test are left out.\n")
     card = card_with(0.6).model_copy(update={"sides": {"expert": card_with(0.8).raters}})
     assert "| `rubric` (es) | judge, expert | 40 (40) | 0.700 [0.800, 0.900] | – |" in cards.render_cards(
         {"rubric": {"es": card}}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from conftest import PARAMS
 
 from benchmarks import hostile
 from mothertongue.verdicts import Verdict
@@ -85,7 +86,14 @@ def test_the_gain_is_paired_by_question() -> None:
     assert (cells[3].endswith(" (47)"), cells[5]) == (True, "1")
 
 
-def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "changed", ["kind: rubric, model: base, engine: transformers, min_label_mass: 0.0", "kind: reward, model: base"]
+)
+def test_a_judge_of_the_project_is_asked(workplace: Path, monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
+    second = "second: {kind: rubric, model: base, engine: transformers, min_label_mass: 0.0}"
+    assert second in PARAMS
+    Path("params.yaml").write_text(PARAMS.replace(second, f"second: {{{changed}}}"), encoding="utf-8")
+
     def judge(threads: Any, answers: Any, name: str, *_: Any) -> list[Verdict]:
         assert (len(threads), name) == (4 * len(ROWS), "second")
         return [

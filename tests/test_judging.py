@@ -1,5 +1,6 @@
 """Judges: scores computed by hand, unparsed verdicts, the tokens of scores, and accuracy by language."""
 
+import itertools
 import json
 import math
 import re
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from mothertongue import judging, languages, prompts
+from mothertongue.annotations import AnnotatedItem
 from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
-from mothertongue.judging import accuracy, pairwise, rubric
+from mothertongue.judging import accuracy, calibration, pairwise, rubric
 from mothertongue.judging.scores import expected_score, fence, format_question
 from mothertongue.measurements import JudgeAccuracy
 from mothertongue.params import AdditiveJudge, GradesJudge, PairwiseJudge, RubricJudge
@@ -383,7 +385,7 @@ ENGLISH = "It is in the main square, next to the museum."  # 10 words
         ([(SHORT, 4.0, 2.0), (LONG, 4.0, 2.0), (SAME, 2.0, 4.0), (ENGLISH, 3.0, 3.0)], 0.625, 0.375, 0.625),
     ],
 )
-def test_accuracybeside_length_and_language(rows: list[Scored], judge: float, longer: float, language: float) -> None:
+def test_accuracy_beside_length_and_language(rows: list[Scored], judge: float, longer: float, language: float) -> None:
     found = compare(*rows)
     assert (found["judge"], found["longer"], found["language"]) == (judge, longer, language)
     assert (found["samples"], found["unscored"]) == (len(rows), 0)
@@ -391,7 +393,7 @@ def test_accuracybeside_length_and_language(rows: list[Scored], judge: float, lo
     assert found["sample"] == pytest.approx(sum(sample or 0 for *_, sample in rows) / len(rows))
 
 
-def test_accuracybeside_likeness_to_the_question_and_chance() -> None:
+def test_accuracy_beside_likeness_to_the_question_and_chance() -> None:
     """`¿Dónde?` is in the one sample and not in the expert's answer; of 400 random draws half are for the expert."""
 
     def measure(figure: str, *texts: str) -> float:
@@ -404,7 +406,7 @@ def test_accuracybeside_likeness_to_the_question_and_chance() -> None:
     assert measure("random", *(f"{SHORT} {n}" for n in range(400))) == pytest.approx(0.5, abs=0.08)
 
 
-def test_accuracyis_the_share_of_pairs_of_answers_that_are_ranked_right() -> None:
+def test_accuracy_is_the_share_of_pairs_of_answers_that_are_ranked_right() -> None:
     """With one thread for all that is the Mann-Whitney U over the number of pairs: scipy.stats.mannwhitneyu([4], [1, 2,
     5, 4]).statistic == 2.5 of 4."""
     asked = thread("t", "¿Dónde?", reference=EXPERT)
@@ -440,7 +442,7 @@ def test_each_generator_has_an_accuracy() -> None:
     }
 
 
-def test_accuracyhas_an_interval_over_groups() -> None:
+def test_accuracy_has_an_interval_over_groups() -> None:
     threads = [
         thread(f"t{n}", f"¿{n}?", reference=EXPERT).model_copy(update={"group": f"g{n // 2}"}) for n in range(40)
     ]
@@ -452,14 +454,14 @@ def test_accuracyhas_an_interval_over_groups() -> None:
     assert 0.5 < figure.low < figure.value < figure.high < 1
 
 
-def test_accuracyof_one_language_has_no_parts() -> None:
+def test_accuracy_of_one_language_has_no_parts() -> None:
     threads, answers, verdicts = score_rows([(SHORT, 4.0, 2.0)])
     found = accuracy.summarize_accuracy(threads, answers, verdicts, " ".join)
     measured = accuracy.measure_accuracy(threads, answers, verdicts, "es")
     assert found == {"accuracy": {"plain": measured["plain"].model_dump()}}
 
 
-def test_accuracyof_two_languages_is_that_of_each_and_of_both_together() -> None:
+def test_accuracy_of_two_languages_is_that_of_each_and_of_both_together() -> None:
     """The language of an answer is compared with that of its thread: an English sample to an Italian thread loses."""
     italian = "È nella piazza principale, vicino al museo della città."  # 9 words
     rows = {
@@ -533,6 +535,23 @@ def test_wins_in_both_orders_are_shared_out() -> None:
 def test_a_judge_that_looks_at_the_place_has_ties_only(biased: list[float]) -> None:
     said = {f"{one}{other}": biased for one in "abc" for other in "abc" if one != other}
     assert reduce(said) == dict.fromkeys("abc", ("score", 0.5, 2, 2))
+    items = [
+        AnnotatedItem.model_validate(
+            {"id": f"{n}", "language": "es", "prompt": [Message(role="user", content=f"¿{n}?")],
+             "answers": ["uno", "dos"], "annotations": [{"annotator": "ana", "preferred": 1 + n % 2}]}
+        )
+        for n in range(12)
+    ]  # fmt: skip
+    threads, rows = calibration.build_threads(items)
+    logs = {(one.id, other.id): biased for one, other in itertools.permutations(rows, 2) if one.thread == other.thread}
+    verdicts = [
+        row
+        for thread in threads
+        for row in pairwise.reduce_comparisons([each for each in rows if each.thread == thread.id], logs, "j", 0.5)
+    ]
+    found = calibration.build_cards(items, verdicts, (), 1, " ".join)["es"].raters["judge"]
+    assert (found["swap_consistency"].value, found["swap_consistency"].n) == (0.0, 12)
+    assert found["agreement"].value == 0.5
 
 
 @pytest.mark.parametrize(
@@ -614,4 +633,8 @@ def test_comparisons_and_flips_are_counted_once() -> None:
     rows = [answer(name, "t", name) for name in "abc"]
     said = {("a", "b"): FIRST, ("b", "a"): FIRST, ("a", "c"): FIRST, ("c", "a"): SECOND, ("b", "c"): NEITHER,
             ("c", "b"): NEITHER}  # fmt: skip
-    assert accuracy.count_comparisons(pairwise.reduce_comparisons(rows, said, "j", 0.5)) == {"compared": 3, "flips": 1}
+    verdicts = pairwise.reduce_comparisons(rows, said, "j", 0.5)
+    asked = thread("t", "¿Dónde?")
+    assert accuracy.count_comparisons([asked], verdicts) == {"compared": 3, "flips": 1}
+    held_out = asked.model_copy(update={"split": "test"})
+    assert accuracy.count_comparisons([held_out], verdicts) == {"compared": 0, "flips": 0}

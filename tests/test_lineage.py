@@ -245,6 +245,25 @@ def test_a_conversation_and_an_item_of_a_suite(project: dict[str, Thread]) -> No
     ]
 
 
+def test_rows_that_are_gone_are_named(project: dict[str, Thread]) -> None:
+    row = next(row for row in project.values() if row.split != "train")
+    pair = pair_of(row)
+    write_rows(Path("data/generated/plain.jsonl"), [])
+    gone = f"answer p-{row.id}: not in data any more; it has changed since the pairs were made"
+    assert one(explained(pair.id), f"answer p-{row.id}") == gone
+    write_rows(Path("data/threads.jsonl"), [each for each in project.values() if each != row])
+    assert explained(row.id)[0] == f"item {row.id} of suite language: its thread or pair is not in data any more"
+
+
+def test_a_lock_file_that_cannot_be_read(project: dict[str, Thread]) -> None:
+    row = next(iter(project.values()))
+    Path("dvc.lock").write_text("<<<<<<< HEAD\na: [", encoding="utf-8")
+    result: Any = CliRunner().invoke(explain.main, [row.id])
+    assert (result.exit_code, result.stderr) == (
+        1, "Error: dvc.lock: not YAML; take it from the last commit with `git checkout dvc.lock`\n"
+    )  # fmt: skip
+
+
 def test_a_conversation_without_a_thread_of_its_own(project: dict[str, Thread]) -> None:
     first, *others = sorted(project.values(), key=lambda row: row.id)
     write_rows(Path("data/threads.jsonl"), others)

@@ -518,15 +518,15 @@ OTHER = "take another source"
         ([("    temperature: 0.5", "    temperature: 0")],
          "40: generated.other.n: at temperature 0 all 2 samples are equal; make it 1, or raise temperature"),
         *(([("  other:\n", f"  {name}:\n")],
-           f"35: generated.{name}: the name is reserved for the rules in pairs; take another")
-          for name in ("best", "worst", "reference", "people", "chrf", "assumption")),
+           f"35: generated.{name}: the name is reserved for rules and reports; take another")
+          for name in ("best", "worst", "reference", "people", "chrf", "assumption", "experts")),
         ([("rubric: {kind: rubric, model: base,", "rubric: {kind: rubric, model: nf4,")],
          "46: scored.rubric.model: 'nf4' is made from the pairs that this makes; take one of base, elsewhere"),
         ([("  second: {", "  assumption: {")],
-         ("47: scored.assumption: the name is reserved for the rules in pairs; take another\n"
+         ("47: scored.assumption: the name is reserved for rules and reports; take another\n"
           "51: pairs.rules.0.judge: no 'second'; take one of assumption, calibrated, chrf, people, rubric")),
         *(([("  rubric: {", f"  {name}: {{")],
-           f"46: scored.{name}: the name is reserved for the rules in pairs; take another")
+           f"46: scored.{name}: the name is reserved for rules and reports; take another")
           for name in ("people", "chrf", "best", "reference")),
         # a step before pairs is known to both; one from a step on pairs is after them, whatever it trains on
         ([("adapter:\n", f"adapter:\n{step_line('sft', 'sft')}"), ("from: base", "from: sft"),
@@ -588,8 +588,8 @@ OTHER = "take another source"
         ([("rejected: plain, judge: second", "rejected: reference, judge: chrf")],
          "51: pairs.rules.0.rejected: by chrf nothing is better than the expert's answer; take another side or judge"),
         ([("judge: second, min_margin: 1", "judge: second, min_margin: null")],
-         ("51: pairs.rules.0.min_margin: can be null where a judge of section scored finds one side, best or worst;"
-          " make it 0")),
+         ("51: pairs.rules.0.min_margin: can be null where a judge of section scored finds exactly one side, best or"
+          " worst; make it 0")),
         ([("rejected: plain, judge: second, min_margin: 1", "rejected: rated_worst, judge: second, min_margin: 1")],
          ("51: pairs.rules.0.judge: judges the answers of generators, and not those that a source rated; take"
           " assumption\n"

@@ -178,6 +178,18 @@ def test_an_answer_that_was_broken_off_is_a_refusal(finish: str, tmp_path: Path)
         assert len(fake.bodies) == 2
 
 
+def test_an_answer_that_a_gateway_broke_off_is_asked_for_again(tmp_path: Path) -> None:
+    def reply(body: dict[str, Any], _: int) -> Reply:
+        return say("Of course", "error" if "1" in body["messages"][-1]["content"] else "stop")
+
+    with FakeServer(reply) as fake:
+        model = open_server(tmp_path, fake.url)
+        for asked in (2, 3):
+            _, counts = answers.generate_answers([thread(0), thread(1)], "own", GENERATOR, 1, model)
+            assert counts == RowCounts(total=2, kept=1, dropped={"refused": 1})
+            assert len(fake.bodies) == asked
+
+
 def test_half_a_character_of_a_server_can_be_written(tmp_path: Path) -> None:
     with FakeServer(lambda *_: say("half a smile \ud83d and a whole one \ud83d\ude00")) as fake:
         (row,) = ask(open_server(tmp_path, fake.url), 1)

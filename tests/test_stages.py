@@ -20,7 +20,7 @@ from mothertongue.chat import Chat
 from mothertongue.errors import BadInput
 from mothertongue.measurements import SampleScore
 from mothertongue.origin import Origin, read_origin
-from mothertongue.records import Answer, Conversation, Pair, Text, Thread, reference_answer
+from mothertongue.records import Answer, Conversation, Pair, Text, Thread, reference_answer, row_id
 from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.store import Store
 from mothertongue.verdicts import Verdict
@@ -532,6 +532,17 @@ def test_a_judge_against_people(asked: list[str]) -> None:
         0,
         "metrics/calibrated/rubric.json: 12 items that people have judged; agreement es 0.500 [0.254, 0.746] of 12\n",
     )
+    held_out = {"group": row_id("qué es 3"), "split": "test"}
+    before = Path("data/threads.jsonl").read_bytes()
+    asked_before = len(asked)
+    (row, *others) = read_rows(Path("data/threads.jsonl"), Thread)
+    write_rows(Path("data/threads.jsonl"), [row.model_copy(update=held_out), *others])
+    result = run(calibrated.main, *CALIBRATED)
+    assert "11 items that people have judged (1 more are of split test, and left out); agree" in result.output
+    assert read_json("metrics/calibrated/rubric.json")["left_out"] == 1
+    Path("data/threads.jsonl").write_bytes(before)
+    run(calibrated.main, *CALIBRATED)
+    del asked[asked_before:]
     card = read_json("metrics/calibrated/rubric.json")["cards"]["es"]
     assert (card["items"], card["answers"], card["unscored"]) == (12, 24, 0)
     assert card["raters"]["judge"]["agreement"]["value"] == 0.5
@@ -581,7 +592,7 @@ def judged(workplace: Path) -> list[Thread]:
     write_rows(Path("data/scored/second.jsonl"), verdicts)
     write_rows(Path("data/scored/rubric.jsonl"), [])
     for name in ("rubric", "second"):
-        write_json(Path(f"metrics/calibrated/{name}.json"), {"cards": {}, "usage": None})
+        write_json(Path(f"metrics/calibrated/{name}.json"), {"cards": {}, "left_out": 0, "usage": None})
     return rows
 
 
@@ -787,7 +798,9 @@ def test_a_report_without_the_language_suite(judged: list[Thread]) -> None:
         write_json(Path(f"metrics/measured/{name}/model.json"), {"bytes": 1, "written_system_prompt": None})
     used = {"requests": 3, "prompt_tokens": 30, "tokens": 9}
     for judge in ("rubric", "second"):
-        write_json(Path(f"metrics/scored/{judge}.json"), {"verdicts": {"dropped": {"error": 0}}, "accuracy": {}, "usage": used})
+        write_json(
+            Path(f"metrics/scored/{judge}.json"), {"verdicts": {"dropped": {"error": 0}}, "accuracy": {}, "usage": used}
+        )
     for name in ("plain", "other"):
         write_json(Path(f"metrics/generated/{name}.json"), {"answers": {"dropped": {"refused": 0}}, "usage": used})
     write_json(

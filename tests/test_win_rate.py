@@ -22,7 +22,7 @@ from mothertongue.judging import win_rate, win_table
 from mothertongue.judging.length_control import estimate_at_equal_length
 from mothertongue.judging.win_table import Match, Rates
 from mothertongue.measurements import SampleScore
-from mothertongue.params import Column, Metrics, PairwiseJudge, WinRate
+from mothertongue.params import Column, Generator, Level, Metrics, PairwiseJudge, WinRate
 from mothertongue.records import Answer, Message, Thread, unit_hash
 from mothertongue.rows import read_rows, write_json, write_rows
 from mothertongue.sampling import Model, NextTokenLogprobs, Usage
@@ -603,18 +603,32 @@ def test_a_name_that_is_not_in_params() -> None:
     assert (result.exit_code, result.stderr) == (1, "Error: params.yaml: win_rate: no 'none'; take one of base\n")
 
 
+ANSWERED = {"base": "base", "prompted": "base", "dpo": "dpo", "plain": "base"}
+
+
+def test_a_level_and_a_generator_are_of_their_model() -> None:
+    generator = Generator(
+        model="api", engine="server", system_prompt=False, train_share=1, n=1, temperature=0, top_p=1, max_tokens=9
+    )
+    column = METRICS.models["dpo"]
+    metrics = METRICS.model_copy(update={"models": {"q": column.model_copy(update={"model": "nf4"}), "dpo": column}})
+    levels = {"nf4": Level(model="base", format="nf4")}
+    found = win_table.list_models(metrics, {"large": generator}, levels)
+    assert found == {"large": "api", "q": "base", "dpo": column.model}
+
+
 @pytest.mark.usefixtures("ran")
 def test_the_report_shows_every_rate_beside_its_controls() -> None:
     values = params.load()
     found = {"base": win_table.read_rates(Path("metrics/win_rate/base.json"))}
     pair = PairwiseJudge(kind="pairwise", model="base", engine="transformers", min_label_mass=0.5)
-    page = win_table.render_rates(found, values.win_rate, values.metrics, values.scored, values.models)
+    page = win_table.render_rates(found, values.win_rate, values.metrics, values.scored, values.models, ANSWERED)
     assert (
         "Judge: model `base` by transformers, which is no judge of section `scored`, so not calibrated. Of 480" in page
     )
     assert "it flips 0 (0%); 0 more are unparsed. It judges its own answers: `base`, `prompted`." in page
     assert "which is judge `pair` of section `scored`." in win_table.render_rates(
-        found, values.win_rate, values.metrics, {"pair": pair}, values.models
+        found, values.win_rate, values.metrics, {"pair": pair}, values.models, ANSWERED
     )
     table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
     assert [row[0].strip() for row in table] == [
@@ -638,12 +652,12 @@ def test_the_report_shows_every_rate_beside_its_controls() -> None:
     assert summary.keys() == {"win_rate_base"}
     assert 0.5 < summary["win_rate_base"]["low"] < 0.75 < summary["win_rate_base"]["high"] < 1
     assert win_table.summarize_rates(found, values.win_rate, "base") == {}
-    assert win_table.render_rates({}, {}, values.metrics, values.scored, values.models) == ""
+    assert win_table.render_rates({}, {}, values.metrics, values.scored, values.models, {}) == ""
 
 
 def test_rows_of_several_languages_name_theirs(chat: Chat) -> None:
     threads = [*THREADS[:12], *(question(number, "it") for number in range(12))]
     found = {"base": rates(knowing, chat, threads)[0]}
-    page = win_table.render_rates(found, {"base": ENTRY}, METRICS, {}, {})
+    page = win_table.render_rates(found, {"base": ENTRY}, METRICS, {}, {}, {})
     labels = re.findall(r"^\| (`dpo`.*?) \|", page, re.MULTILINE)
     assert labels == [f"`dpo`{what}{code}" for code in ("", " (es)", " (it)") for what in ("", ", other questions")]

@@ -9,7 +9,7 @@ import numpy as np
 from mothertongue import languages, overlap, significance
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file, read_json_object
-from mothertongue.judging.cards import Card, describe_missing, find_chosen
+from mothertongue.judging.cards import Card, describe_missing, describe_sides, find_chosen, is_directed
 from mothertongue.measurements import Estimate, SampleScore
 from mothertongue.params import ASSUMPTION, Pairs, Rule
 from mothertongue.records import Pair, RowCounts, Thread
@@ -146,7 +146,9 @@ def _count_cut(pairs: Sequence[Pair], split: str) -> SplitCounts:
 
 
 def _find_noise(card: Card | None, rule: Rule) -> Estimate | None:
-    share = (find_chosen(card, rule) or card.raters["judge"].get("agreement_decided")) if card else None
+    row = card.raters["judge"] if card else {}
+    directed = describe_sides(rule) == "expert" and is_directed(row)
+    share = find_chosen(card, rule) if card and directed else row.get("agreement_decided")
     if share is None:
         return None
     return share.model_copy(update={"value": 1 - share.value, "low": 1 - share.high, "high": 1 - share.low})

@@ -45,8 +45,9 @@ def render_usage(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: requests, tokens and cost of each entry; no cost where params.yaml has no price."""
     lines = [
         "What generators and judges were asked, whether it was computed for this run or found in the sample store.",
-        "Equal requests to a server count once; there is no cost where its model has no `price`, or it did not count",
-        "all tokens. `refused`: answers that a server did not give, and verdicts that are an error.",
+        "Equal requests to a server count once in a row of this table, and are paid for once in all rows together.",
+        "There is no cost where its model has no `price`, or it did not count all tokens. `refused`: answers that a",
+        "server did not give, and verdicts that are an error.",
         "",
         "| stage and entry | requests | refused | tokens: prompts | answers | cost |",
         "|---|--:|--:|--:|--:|--:|",

@@ -9,6 +9,7 @@ from typing import Any
 from unicodedata import category
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mothertongue import filters, judging, languages, threads
 from mothertongue.errors import BadInput
@@ -109,7 +110,10 @@ class Project:
 def read_changed(params: Path, lock: Path) -> list[str]:
     """As list_changed, of two files; nothing where there is no lock file."""
     yaml = YAML(typ="safe", pure=True)
-    return list_changed(yaml.load(params), yaml.load(lock)) if lock.exists() else []
+    try:
+        return list_changed(yaml.load(params), yaml.load(lock) or {}) if lock.exists() else []
+    except YAMLError as error:
+        raise BadInput(f"{lock}: not YAML; take it from the last commit with `git checkout {lock}`") from error
 
 
 def list_changed(now: Mapping[str, Any], lock: Mapping[str, Any]) -> list[str]:
@@ -167,7 +171,10 @@ def _explain(identity: str, project: Project) -> Iterator[str]:
         threads_of = [row for row in project.threads.values() if row.conversation == identity]
         yield from (f"  thread {row.id}: split {row.split}" for row in threads_of)
     elif suite := next((suite for _, suite, row in project.measured if row.id == identity), None):
-        yield from _explain_item(identity, suite, project)
+        if suite in ("benchmark", "translation"):
+            yield from _explain_item(identity, suite, project)
+        else:
+            yield f"item {identity} of suite {suite}: its thread or pair is not in {project.data} any more"
         yield from _list_measured(identity, project)
     else:
         absent = f" ({', '.join(map(str, project.missing))} are not there)" if project.missing else ""
@@ -206,7 +213,11 @@ def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
         if isinstance(step, Preference) and (step.rules is None or pair.rule in step.rules)
     ]
     use = {"train": "learned by", "validation": "watched during the training of", "test": "held out from"}[pair.split]
-    yield f"  {use}: {_join(steps)}" + (", unless it is longer than max_length" if pair.split == "train" else "")
+    kto = any(project.values.adapter[name].method == "kto" for name in steps)
+    unless = ", unless it is longer than max_length" + (
+        " or, for kto, good in one pair and bad in another" if kto else ""
+    )
+    yield f"  {use}: {_join(steps)}{unless if pair.split == 'train' else ''}"
     yield f"  question: {_quote(pair.prompt[-1].content)}"
     for side, (text, lineage) in zip(("chosen", "rejected"), pair.sides, strict=True):
         yield f"  {side}: answer {lineage.answer} {_describe_side(lineage)}: {_quote(text)}"
@@ -214,6 +225,8 @@ def _explain_pair(pair: Pair, project: Project) -> Iterator[str]:
     for lineage in (pair.chosen_from, pair.rejected_from):
         if answer := project.answers.get(lineage.answer):
             yield from _explain_answer(answer, project, alone=False)
+        else:
+            yield f"answer {lineage.answer}: not in {project.data} any more; it has changed since the pairs were made"
     if thread := project.threads.get(pair.thread):
         yield from _explain_thread(thread, project)
 
@@ -319,9 +332,8 @@ def _explain_conversation(conversation: Conversation, project: Project) -> Itera
         key = filters.find_key(conversation)
         kept = [row for row in project.conversations.values() if row.id in project.kept]
         twice = any(key == filters.find_key(row) for row in kept)
-        reason = filters.drop_reason(conversation, params) or (
-            "duplicate" if twice else "not by what params.yaml says now"
-        )
+        reason = "duplicate" if twice else filters.drop_reason(conversation, params)
+        reason = reason or "not by what params.yaml says now"
         yield f"  dropped by the filters: {reason}"
     elif project.threads and all(row.conversation != conversation.id for row in project.threads.values()):
         yield "  no thread of its own: its turns repeat others', or held-out ones; metrics/threads.json has the reasons"

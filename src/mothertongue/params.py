@@ -634,17 +634,6 @@ def describe_problems(path: Path, problems: Sequence["Problem"]) -> BadInput:
     return BadInput("\n".join(f"{path}:{_locate(tree, where)}: {what}" for where, what in problems))
 
 
-def list_equal_models(models: Mapping[str, Model], name: str) -> set[str]:
-    """The names of the fetched models that are the same as one: two names of one model judge themselves, too."""
-
-    def identify(model: Model | None) -> object:
-        """What a model is, without how it is computed or asked."""
-        fields = ("source", "url", "id", "revision")
-        return model and [getattr(model, field, None) for field in fields]
-
-    return {name} | {other for other, model in models.items() if identify(model) == identify(models.get(name))}
-
-
 T = TypeVar("T")
 
 

@@ -32,7 +32,7 @@ from mothertongue.params import (
 RANKS = {"best", "worst"}  # instead of a generator, in the rules of pairs
 RATED = {"rated_best", "rated_worst"}  # answers that a source brings
 SIDES = {"reference", *RANKS, *RATED}
-RESERVED = {*SIDES, *WITHOUT_MODEL, CALIBRATED}
+RESERVED = {*SIDES, *WITHOUT_MODEL, CALIBRATED, "experts"}  # the last one is a row of win rates
 NO_RATED = "no source brings people's scores; add one of format preferences or ratings, or take replies: ranked"
 REFERENCES = {"experts", "trivial"}  # columns of the report that are no model
 SAMPLED = ("generated", "scored", "quantized")  # sections whose entries take a model
@@ -205,7 +205,7 @@ def _learned_rules(params: Params) -> Iterator[Problem]:
 def _generators(params: Params) -> Iterator[Problem]:
     for name, entry in params.generated.items():
         if name in RESERVED:
-            yield ("generated", name), "the name is reserved for the rules in pairs; take another"
+            yield ("generated", name), "the name is reserved for rules and reports; take another"
         if entry.model not in (known := _before_pairs(params)):
             yield ("generated", name, "model"), _not_before_pairs(entry.model, known, params)
         if entry.temperature == 0 and entry.n > 1:
@@ -217,7 +217,7 @@ def _generators(params: Params) -> Iterator[Problem]:
 def _judges(params: Params) -> Iterator[Problem]:
     for name, entry in params.scored.items():
         if name in RESERVED:
-            yield ("scored", name), "the name is reserved for the rules in pairs; take another"
+            yield ("scored", name), "the name is reserved for rules and reports; take another"
         if entry.model not in (known := _before_pairs(params)):
             yield ("scored", name, "model"), _not_before_pairs(entry.model, known, params)
         elif not isinstance(entry, GenerativeJudge) and entry.model not in params.models:
@@ -267,7 +267,7 @@ def _rules(params: Params) -> Iterator[Problem]:
         if rule.judge == PEOPLE:
             yield from (((*where, field), what) for field, what in _people(rule, params.raw.sources))
         if rule.min_margin is None and not (rule.judge in {CALIBRATED, *params.scored} and _takes_one_rank(rule)):
-            what = "can be null where a judge of section scored finds one side, best or worst; make it 0"
+            what = "can be null where a judge of section scored finds exactly one side, best or worst; make it 0"
             yield (*where, "min_margin"), what
         if {rule.chosen, rule.rejected} & RATED:
             yield from (((*where, field), what) for field, what in _rated(rule, params.raw.sources))

@@ -32,8 +32,10 @@ def draw_items(threads: Iterable[Thread], answers: Iterable[Answer], count: int,
             continue
         given = [*by_thread[thread.id], *([reference_answer(thread)] if thread.reference is not None else [])]
         ordered = sorted(given, key=lambda answer: unit_hash(f"{seed} {answer.id}"))
-        different = list({" ".join(answer.text.split()): answer for answer in reversed(ordered)}.values())[-2:]
-        if len(different) == 2:
+        distinct: dict[str, Answer] = {}
+        for answer in ordered:
+            distinct.setdefault(" ".join(answer.text.split()), answer)
+        if len(different := list(distinct.values())[:2]) == 2:
             texts = [answer.text for answer in different]
             found.append(
                 AnnotatedItem(

@@ -26,15 +26,14 @@ def count_outcomes(verdicts: Sequence[Verdict]) -> RowCounts:
     return RowCounts(total=len(verdicts), kept=outcomes["score"], dropped=dropped)
 
 
-def count_comparisons(verdicts: Sequence[Verdict]) -> dict[str, int]:
+def count_comparisons(threads: Sequence[Thread], verdicts: Sequence[Verdict]) -> dict[str, int]:
     """How many times two answers were compared, and in how many of them the two orders had different outcomes.
 
-    Both 0 for a judge that compares nothing.
+    Both 0 for a judge that compares nothing. Split test is left out.
     """
-    return {
-        "compared": sum(verdict.compared for verdict in verdicts) // 2,
-        "flips": sum(verdict.flips for verdict in verdicts) // 2,
-    }
+    held_out = {thread.id for thread in threads if thread.split == "test"}
+    rows = [verdict for verdict in verdicts if verdict.thread not in held_out]
+    return {"compared": sum(row.compared for row in rows) // 2, "flips": sum(row.flips for row in rows) // 2}
 
 
 def summarize_accuracy(

@@ -112,6 +112,7 @@ def build_card(people: People, said: Mapping[str, Verdict], own: Collection[str]
     values = [(people.groups[item], float(value is None)) for item, row in judge.items() for value in row]
     ratings = {"judge": judge, **build_controls(people, judge)}
     raters = {name: measure_rater(people, each, own) for name, each in ratings.items()}
+    raters["judge"] |= compare_controls(people, ratings, people.majority)
     raters["judge"]["unscored"] = agreement.estimate_share(values, people.signature)
     if swapped := _find_swapped(people, verdicts):
         raters["judge"]["swap_consistency"] = agreement.estimate_share(swapped, people.signature)
@@ -186,24 +187,54 @@ def measure_all(people: People, preferred: Preferences, keys: Collection[PairKey
 def measure_sides(people: People, ratings: Mapping[str, Ratings]) -> dict[str, dict[str, dict[str, Estimate]]]:
     """Agreement of each rater over pairs with an expert's answer, and over those without; where origins are known.
 
-    Pairs of unknown origin are in both: they would else count nowhere as soon as one other has origins. A side with
-    nothing but these is not there.
+    `with_unknown` is the agreement with pairs of unknown origin added: these would else count nowhere as soon as one
+    other has origins.
     """
     origins = {item.id: item.origins for item in people.items}
     found: dict[str, dict[str, dict[str, Estimate]]] = {}
     for kind, experts in (("expert", 1), ("generated", 0)):
         named = {key: row for key in people.majority if (row := origins[key[0]])}
         known = {key for key, row in named.items() if sum(row[place] == "reference" for place in key[1:]) == experts}
-        keys = {key for key in people.majority if key not in named or key in known}
-        majority = {key: people.majority[key] for key in keys}
+        unknown = people.majority.keys() - named.keys()
         for name, each in ratings.items() if known else ():
             preferred = agreement.prefer(each)
-            rows = agreement.join_preferences(preferred, majority, people.groups)
-            measured = agreement.measure_agreement(rows, people.seed, people.signature)
-            found.setdefault(kind, {})[name] = measured | measure_all(people, preferred, keys)
+            measured = _measure_over(people, preferred, known)
+            measured |= measure_all(people, preferred, known)
+            if unknown and (share := _measure_over(people, preferred, known | unknown).get("agreement")):
+                measured["with_unknown"] = share
             if kind == "expert":
                 first = {key: named[key][key[1]] == "reference" for key in known}
-                found[kind][name] |= _measure_chosen(people, preferred, first)
+                measured |= _measure_chosen(people, preferred, first)
+            found.setdefault(kind, {})[name] = measured
+        if known:
+            found[kind]["judge"] |= compare_controls(people, ratings, known)
+    return found
+
+
+def _measure_over(people: People, preferred: Preferences, keys: Collection[PairKey]) -> dict[str, Estimate]:
+    rows = agreement.join_preferences(preferred, {key: people.majority[key] for key in keys}, people.groups)
+    return agreement.measure_agreement(rows, people.seed, people.signature)
+
+
+def compare_controls(people: People, ratings: Mapping[str, Ratings], keys: Collection[PairKey]) -> dict[str, Estimate]:
+    """`over_longer` and `over_question`: how much more the judge agrees than these controls, over the same pairs.
+
+    (1 + difference of the two agreements) / 2, so that it is a share, and 0.5 where both agree equally often.
+    """
+    preferred = {name: agreement.prefer(ratings[name]) for name in ("judge", "longer", "question")}
+    decided = [(key, theirs) for key in sorted(keys) if (theirs := people.majority[key]) and key in preferred["judge"]]
+
+    def score(name: str, key: PairKey, theirs: int) -> float:
+        return 0.5 if not preferred[name][key] else float(preferred[name][key] == theirs)
+
+    found = {}
+    for name in ("longer", "question"):
+        rows = [
+            (people.groups[key[0]], (1 + score("judge", key, theirs) - score(name, key, theirs)) / 2)
+            for key, theirs in decided
+        ]
+        if rows:
+            found[f"over_{name}"] = agreement.estimate_share(rows, people.signature)
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mothertongue.errors import BadInput
 from mothertongue.files import read_json_object
 from mothertongue.measurements import Estimate
-from mothertongue.params import CALIBRATED, WITHOUT_MODEL, Rule
+from mothertongue.params import CALIBRATED, WITHOUT_MODEL, Model, Rule
 from mothertongue.rows import Row, parse
 
 FIGURES = (
@@ -43,7 +43,7 @@ class Card(Row):
     raters: dict[str, dict[str, Estimate]]  # the judge, and its controls
     people: dict[str, dict[str, Estimate]]  # among themselves: all together, and each two
     # Agreement of each rater by what is compared, where origins are known: `expert` for an expert's answer and a
-    # generator's, `generated` for two of generators; pairs of unknown origin are in both.
+    # generator's, `generated` for two of generators.
     sides: dict[str, dict[str, dict[str, Estimate]]]
     reliability: list[Reliability]
 
@@ -94,6 +94,17 @@ def choose_judges(
     return chosen
 
 
+def list_equal_models(models: Mapping[str, Model], name: str) -> set[str]:
+    """The names of the fetched models that are the same as one: two names of one model judge themselves, too."""
+
+    def identify(model: Model | None) -> object:
+        """What a model is, without how it is computed or asked."""
+        fields = ("source", "url", "id", "revision")
+        return model and [getattr(model, field, None) for field in fields]
+
+    return {name} | {other for other, model in models.items() if identify(model) == identify(models.get(name))}
+
+
 def select_card(card: Card | None, rule: Rule) -> Card | None:
     """The card over such pairs as a rule makes: with an expert's answer, or without, where origins are known.
 
@@ -126,34 +137,37 @@ def check_agreement(
             whole = found[rule.judge].get(code)
             agreed[rule.name][code] = select_card(whole, rule)
             # Without pairs like the rule's, a judge need not agree on them, but one that fails on others is not taken.
-            card = agreed[rule.name][code] or whole
-            if card is None:
-                continue
-            kind = describe_sides(rule)
-            if kind not in card.sides:
-                kind = " and ".join(card.sides)
-            where = f"pairs.rules: {rule.name}: judge {rule.judge}"
-            row, chosen = card.raters["judge"].get("agreement"), find_chosen(card, rule)
-            if row is None:
-                raise BadInput(
-                    f"{where} cannot be compared with people ({code}): of {card.answers} answers it has no score for"
-                    f" {card.unscored}, and in {card.undecided} of {card.pairs} pairs most people prefer neither, or"
-                    " there is no majority; take another judge, or have more pairs annotated"
-                )
-            if row.low < least:
-                raise BadInput(
-                    f"{where} agrees with people on {row.value:.2f} [{row.low:.2f}, {row.high:.2f}] of {row.n}"
-                    f"{f' {kind}' if kind else ''} pairs ({code}), and the lower bound"
-                    f" is under calibrated.min_agreement {least:g}; take another judge, or have more answers annotated"
-                    f"{', with `origins` in their rows' if kind else ''}"
-                )
-            if chosen and chosen.low < least:
-                raise BadInput(
-                    f"{where}: where it prefers what the rule chooses, people do so in {chosen.value:.2f}"
-                    f" [{chosen.low:.2f}, {chosen.high:.2f}] of {chosen.n} pairs ({code}), and the lower bound is under"
-                    f" calibrated.min_agreement {least:g}; choose the other side, or take another judge"
-                )
+            if card := agreed[rule.name][code] or whole:
+                _check_card(card, rule, code, least)
     return agreed
+
+
+def _check_card(card: Card, rule: Rule, code: str, least: float) -> None:
+    where, row = f"pairs.rules: {rule.name}: judge {rule.judge}", card.raters["judge"]
+    if "agreement" not in row:
+        raise BadInput(
+            f"{where} cannot be compared with people ({code}): of {card.answers} answers it has no score for"
+            f" {card.unscored}, and in {card.undecided} of {card.pairs} pairs most people prefer neither, or"
+            " there is no majority; take another judge, or have more pairs annotated"
+        )
+    kind = describe_sides(rule) if describe_sides(rule) in card.sides else ""
+    over = f"{f' {kind}' if kind else ''} pairs ({code})"
+    shares = [
+        (
+            row["agreement"],
+            f"agrees with people on {{}} of {{}}{over}",
+            ", with `origins` in their rows" if card.sides else "",
+        ),
+        (row.get("with_unknown"), f"agrees with people on {{}} of {{}}{over}, with those of unknown origin", ""),
+        (find_chosen(card, rule), f"prefers what the rule chooses, and people do as well in {{}} of {{}}{over}", ""),
+    ]
+    for share, text, more in shares:
+        if share and share.low < least:
+            said = text.format(_format(share, share, 2), share.n)
+            raise BadInput(
+                f"{where} {said}, and the lower bound is under calibrated.min_agreement {least:g}; take another judge,"
+                f" or have more answers annotated{more}"
+            )
 
 
 def find_chosen(card: Card, rule: Rule) -> Estimate | None:
@@ -167,16 +181,20 @@ def find_chosen(card: Card, rule: Rule) -> Estimate | None:
     return card.raters["judge"].get("for_expert" if rule.chosen == "reference" else "against_expert")
 
 
+def is_directed(row: Mapping[str, Estimate]) -> bool:
+    """Whether a judge's figures are known by the side that it prefers."""
+    return "for_expert" in row or "against_expert" in row
+
+
 def describe_agreement(found: Mapping[str, Card]) -> str:
     """Words for a judge's agreement with people in each language."""
     parts = []
     for code, card in sorted(found.items()):
         kinds = {kind: raters["judge"] for kind, raters in card.sides.items()}
         for kind, row in {"": card.raters["judge"], **kinds}.items():
-            if share := row.get("agreement"):
-                parts.append(f"{kind or code or 'all'} {_format(share, share)} of {share.n}")
-            else:
-                parts.append(f"{kind or code or 'all'} –")
+            share = row.get("agreement")
+            found_in = f"{_format(share, share)} of {share.n}" if share else "–"
+            parts.append(f"{code or 'all'}{f' {kind}' if kind else ''} {found_in}")
         if (every := card.raters["judge"].get("agreement_all")) and card.unscored:
             silent = f"{card.unscored} of {card.answers} answers without a score"
             parts.append(f"{silent}: with such pairs as half a pair {_format(every, every)} of {every.n}")
@@ -184,21 +202,40 @@ def describe_agreement(found: Mapping[str, Card]) -> str:
 
 
 def describe_missing(rule: Rule, agreed: Mapping[str, Card | None]) -> str:
-    """Words for the languages in which a rule's judge was not compared with people on such pairs, or is not shown to
-    agree with them more than a judge that costs nothing; empty where there is none."""
+    """Words for what is not known of a rule's judge, by language; empty where there is nothing.
+
+    That it was not compared with people on such pairs, or on none in which it prefers what the rule chooses; that it
+    has no score for some answers that people have judged; that it is not shown to agree more than a judge that costs
+    nothing, over the same pairs.
+    """
     missing = ", ".join(code for code, card in agreed.items() if card is None)
     text = f"; the judge is not calibrated on {describe_sides(rule)} pairs ({missing})" if missing else ""
     for code, card in agreed.items():
-        rows = {name: row["agreement"] for name, row in card.raters.items() if "agreement" in row} if card else {}
-        as_good = [name for name in ("longer", "question") if name in rows and rows[name].value >= rows["judge"].low]
-        text += "".join(f"; not shown to agree more than `{name}`, {rows[name].value:.2f} ({code})" for name in as_good)
+        row = card.raters["judge"] if card else {}
+        if card and is_directed(row) and not find_chosen(card, rule) and describe_sides(rule) == "expert":
+            text += f"; people have judged no pair in which the judge prefers what the rule chooses ({code})"
+        if card and card.unscored:
+            text += f"; no score for {card.unscored} of {card.answers} answers that people have judged ({code})"
+        for name in ("longer", "question"):
+            if card and (gain := row.get(f"over_{name}")) and gain.low <= 0.5:
+                value = card.raters[name]["agreement"].value
+                text += f"; not shown to agree more than `{name}`, {value:.2f} ({code})"
     return text
 
 
-def render_cards(found: Mapping[str, Mapping[str, Card]]) -> str:
+def read_left_out(folder: Path, judges: Iterable[str]) -> int:
+    """How many items that people have judged were left out, as stage calibrated wrote it: the same for each judge."""
+    paths = [folder / f"{judge}.json" for judge in judges]
+    return max((int(read_json_object(path, "run stage calibrated")["left_out"]) for path in paths), default=0)
+
+
+def render_cards(found: Mapping[str, Mapping[str, Card]], left_out: int = 0) -> str:
     """Markdown: each judge against people, beside people among themselves and judges that cost nothing."""
     without = ", ".join(f"`{judge}`" for judge, cards in sorted(found.items()) if not cards)
-    lines = [f"Not calibrated, as people have judged nothing in data/human: {without}.", ""] if without else []
+    others = f" but {left_out} items on questions of split test" if left_out else ""
+    lines = [f"Not calibrated, as people have judged nothing in data/human{others}: {without}.", ""] if without else []
+    if left_out and not without:
+        lines += [f"Of what people have judged, {left_out} items on questions of split test are left out.", ""]
     if all(not cards for cards in found.values()):
         return "\n".join(lines)
     lines += [
@@ -248,8 +285,9 @@ def render_reliability(found: Mapping[str, Card]) -> str:
     return "\n".join(lines if len(lines) > 1 else [*lines, "NaN,NaN,NaN,NaN,0"]) + "\n"
 
 
-def _format(estimate: Estimate | None, first: Estimate | None) -> str:
+def _format(estimate: Estimate | None, first: Estimate | None, digits: int = 3) -> str:
     if not estimate:
         return "–"
     more = "" if first and estimate.n == first.n else f" (n {estimate.n})"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]{more}"
+    value, low, high = (f"{each:.{digits}f}" for each in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]{more}"

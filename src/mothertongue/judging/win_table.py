@@ -6,8 +6,9 @@ from typing import Literal
 
 from mothertongue import significance
 from mothertongue.files import read_json_object
+from mothertongue.judging.cards import list_equal_models
 from mothertongue.measurements import Difference, Estimate
-from mothertongue.params import Judge, Metrics, Model, WinRate, list_equal_models
+from mothertongue.params import Column, Generator, Judge, Level, Metrics, Model, WinRate
 from mothertongue.rows import Row, parse
 
 EXPERTS = "experts"  # the experts' own answers, as if they were a column
@@ -135,21 +136,32 @@ def summarize_rates(
     }
 
 
+def list_models(metrics: Metrics, generated: Mapping[str, Generator], quantized: Mapping[str, Level]) -> dict[str, str]:
+    """The model that each column and each generator answers with; of a level that which was quantised."""
+    entries: dict[str, Generator | Column] = {**generated, **metrics.models}
+    levels = {name: level.model for name, level in quantized.items()}
+    return {name: levels.get(entry.model, entry.model) for name, entry in entries.items()}
+
+
 def render_rates(
     found: Mapping[str, Mapping[str, Rates]],
     entries: Mapping[str, WinRate],
     metrics: Metrics,
     scored: Mapping[str, Judge],
     models: Mapping[str, Model],
+    answered: Mapping[str, str],
 ) -> str:
-    """Markdown: a table for each entry of `win_rate`, a row for each column, its control, and each language."""
+    """Markdown: a table for each entry of `win_rate`, a row for each column, its control, and each language.
+
+    `answered` are the models of columns and of generators.
+    """
     if not found:
         return ""
     order = [*dict.fromkeys([*metrics.baselines, metrics.headline, *sorted(metrics.models)]), EXPERTS]
     p = significance.adjust_holm({key: row.p for key, row in _list_tested(found, entries)})
     lines = [ABOUT]
     for name, by_language in sorted(found.items()):
-        lines += ["", _describe_judge(entries[name], next(iter(by_language.values())), metrics, scored, models), ""]
+        lines += ["", _describe_judge(entries[name], next(iter(by_language.values())), scored, models, answered), ""]
         lines += [
             f"| against `{entries[name].opponent}` | {' | '.join(HEADS)} |",
             "|---|--:|--:|--:|--:|--:|---|---|---|---|---|---|---|---|",
@@ -191,7 +203,7 @@ def _list_tested(
 
 
 def _describe_judge(
-    entry: WinRate, rates: Rates, metrics: Metrics, scored: Mapping[str, Judge], models: Mapping[str, Model]
+    entry: WinRate, rates: Rates, scored: Mapping[str, Judge], models: Mapping[str, Model], answered: Mapping[str, str]
 ) -> str:
     """The judge of an entry, whether it judges itself, how often it flips, and whether it was compared with people."""
     rows = [*rates.columns.values(), *rates.controls.values()]
@@ -203,14 +215,22 @@ def _describe_judge(
         if judge.kind == "pairwise" and judge.model_dump(exclude={"kind"}) == entry.model_dump(exclude={"opponent"})
     ]
     same = list_equal_models(models, entry.model)
-    own = ", ".join(f"`{name}`" for name, column in sorted(metrics.models.items()) if column.model in same)
+    trained = (
+        " It judges in section `scored` as well: what learned from its verdicts is favoured."
+        if any(judge.model in same for judge in scored.values())
+        else ""
+    )
+    named = {entry.opponent, *rates.columns} & answered.keys()
+    own = ", ".join(f"`{name}`" for name in sorted(named) if answered[name] in same)
     share = f" ({flips / asked:.0%})" if asked else ""
     people = (
         f"is judge {judges[0]} of section `scored`" if judges else "is no judge of section `scored`, so not calibrated"
     )
     return (
         f"Judge: model `{entry.model}` by {entry.engine}, which {people}. Of {asked} comparisons in both orders it"
-        f" flips {flips}{share}; {unparsed} more are unparsed." + (f" It judges its own answers: {own}." if own else "")
+        f" flips {flips}{share}; {unparsed} more are unparsed."
+        + (f" It judges its own answers: {own}." if own else "")
+        + trained
     )
 
 

@@ -29,8 +29,12 @@ _CONTROL = re.compile(
 )
 
 
+class _BrokenOff(Exception):
+    """An answer that ended for a reason that need not be there the next time, such as an error of a gateway."""
+
+
 class _Refused(Exception):
-    """An answer that the server refuses to give, or broke off for another reason than length; it is paid for."""
+    """An answer that the server refuses to give, or that a filter broke off; it is paid for."""
 
     def __init__(self, why: str, used: dict[str, Any]) -> None:
         super().__init__(why)
@@ -120,7 +124,7 @@ class Server:
         if 2 * len(refused) > len(requests):  # no text, but the request's form is what it refuses
             why = self._refusal or next(value["refused"] for value in refused if value)
             what = f"{self.params.url}: {label}: the server refuses {len(refused)} of {len(requests)} requests"
-            raise BadInput(f"{what} ({why}); correct the model")
+            raise BadInput(f"{what} ({why}); correct the model's entry in params.yaml, or what is asked")
         prompts, tokens = (sum(value["used"][name] for value in kept) for name in ("prompt_tokens", "tokens"))
         self.usage += Usage(len(kept), prompts, tokens, sum(not value["used"]["counted"] for value in kept))
         self.answered_by |= {value["used"]["model"] for value in kept}
@@ -144,7 +148,7 @@ class Server:
                     continue
                 try:
                     result = future.result()
-                except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                except (openai.BadRequestError, openai.UnprocessableEntityError, _BrokenOff) as error:
                     self._refusal = self._refusal or self._describe(error)
                 except _Refused as error:
                     answered += 1
@@ -209,8 +213,11 @@ class Server:
             "counted": usage is not None,
             "model": str(answer.model),
         }
+        why = f"{choice.finish_reason}: {choice.message.refusal or choice.message.content}"
+        if choice.finish_reason not in ("stop", "length", "content_filter", "tool_calls", "function_call"):
+            raise _BrokenOff(why)
         if choice.message.refusal or choice.message.content is None or choice.finish_reason not in ("stop", "length"):
-            raise _Refused(f"{choice.finish_reason}: {choice.message.refusal or choice.message.content}", used)
+            raise _Refused(why, used)
         return choice, used
 
     def _describe(self, error: Exception) -> str:
