@@ -15,8 +15,9 @@ def main(id: str) -> None:  # noqa: A002
     Printed are its source and line, filters, split and why, generator and request, each verdict with what the judge
     read, rule, and the figures that it entered; of the run whose files are in data/ and metrics/.
     """
+    values = params.load()
     changed = lineage.read_changed(Path("params.yaml"), Path("dvc.lock"))
-    for line in lineage.explain(id, lineage.Project(params.load(), Path("data"), Path("metrics"), changed)):
+    for line in lineage.explain(id, lineage.Project(values, Path("data"), Path("metrics"), changed)):
         console.say(line)
 
 

@@ -666,6 +666,63 @@ def test_a_judge_that_is_no_better_than_one_that_counts_words_is_named() -> None
         assert missing == ([said.removeprefix("; ")] if said else [])
 
 
+def test_pairs_that_people_call_equal_are_no_pairs_of_a_kind() -> None:
+    """They would else close the gate, and take the choice from the pairs that say something."""
+    items = parse(
+        *(item(f"{n:03}", {"ana": 1}, origins=["own", "other"]) for n in range(100)),
+        *(item(f"x{n}", {"ana": 0}, origins=["reference", "own"]) for n in range(2)),
+    )
+    found = {
+        name: cards_of(
+            items,
+            {f"{n:03}": [1.0, 0.0] if n < right else [0.0, 1.0] for n in range(100)}
+            | {f"x{n}": [1, 0] for n in range(2)},
+        )
+        for name, right in (("a", 60), ("b", 90))
+    }
+    assert set(found["b"]["es"].sides) == {"generated"}
+    rule = RULE.model_copy(update={"chosen": "reference", "rejected": "own", "judge": "calibrated"})
+    (chosen,) = cards.choose_judges(found, [rule], ["es"])
+    assert chosen.judge == "b"
+    agreed = cards.check_agreement(found, [chosen], ["es"], 0.55)[rule.name]
+    assert cards.describe_missing(chosen, agreed).startswith("; the judge is not calibrated on expert pairs (es)")
+    assert diagnostics._find_noise(agreed["es"], chosen) is None
+
+
+def test_the_judge_is_chosen_by_all_that_it_is_held_against() -> None:
+    items = parse(
+        *(item(f"{n:03}", {"ana": 1}, origins=["own", "other"]) for n in range(60)),
+        *(item(f"x{n:03}", {"ana": 1}) for n in range(200)),
+    )
+
+    def scores(known: int, unknown: int) -> Ratings:
+        found: dict[str, Sequence[float | None]] = {}
+        for mark, count, right in (("", 60, known), ("x", 200, unknown)):
+            found |= {f"{mark}{n:03}": [1.0, 0.0] if n < right else [0.0, 1.0] for n in range(count)}
+        return found
+
+    found = {"a": cards_of(items, scores(57, 80)), "b": cards_of(items, scores(54, 180))}
+    rule = RULE.model_copy(update={"judge": "calibrated"})
+    (chosen,) = cards.choose_judges(found, [rule], ["es"])
+    assert chosen.judge == "b"
+    assert cards.check_agreement(found, [chosen], ["es"], 0.55)[rule.name]["es"]
+
+
+def test_a_control_is_compared_and_shown_over_the_pairs_that_the_judge_scored() -> None:
+    """The longer answer is right in these fifty, and wrong in the hundred others."""
+    texts = [("uno", "dos y tres"), ("uno y dos", "tres")]
+    items = parse(*(item(f"{n:03}", {"ana": 1}, texts[n < 50]) for n in range(150)))
+    scored: dict[str, Sequence[float | None]] = {f"{n:03}": [None, None] for n in range(50, 150)}
+    card = cards_of(items, scored | {f"{n:03}": [1.0, 0.0] if n < 46 else [0.0, 1.0] for n in range(50)})["es"]
+    said = cards.describe_missing(RULE, {"es": card})
+    assert "; not shown to agree more than `longer`, 1.00 (es)" in said
+    assert said.startswith("; no score for 200 of 300 answers that people have judged (es)")
+    # the same where the judge is held against pairs of another kind
+    other = card.model_copy(update={"sides": {"expert": card.raters}})
+    agreed = cards.check_agreement({"rubric": {"es": other}}, [RULE], ["es"], 0.5)[RULE.name]
+    assert cards.describe_missing(RULE, agreed) == f"; the judge is not calibrated on generated pairs (es){said}"
+
+
 def test_a_judge_without_scores_is_named() -> None:
     card = card_with(0.6).model_copy(update={"unscored": 7})
     said = "; no score for 7 of 80 answers that people have judged (es)"

@@ -182,7 +182,7 @@ def test_the_report_has_a_row_for_each_rule(tmp_path: Path) -> None:
     assert coverage == "the others have none:\n\n- people: 0 of 9\n"
     found["r"] = found["r"].model_copy(update={"passed_over": 2})
     page = diagnostics.render_pairs(found)
-    above = "in 2 pairs an answer scored over the chosen side could be no side itself"
+    above = "in 2 pairs an answer scored over the chosen side could not be the chosen side"
     known = "; the judge is not calibrated on generated pairs (es)"
     assert page.endswith(f"\n- r: {found['r'].threads}; {above}{known}\n- none: 0 of 9\n")
     lines = page.partition("\n\nThreads of")[0].splitlines()

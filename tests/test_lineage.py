@@ -257,11 +257,15 @@ def test_rows_that_are_gone_are_named(project: dict[str, Thread]) -> None:
 
 def test_a_lock_file_that_cannot_be_read(project: dict[str, Thread]) -> None:
     row = next(iter(project.values()))
-    Path("dvc.lock").write_text("<<<<<<< HEAD\na: [", encoding="utf-8")
-    result: Any = CliRunner().invoke(explain.main, [row.id])
-    assert (result.exit_code, result.stderr) == (
-        1, "Error: dvc.lock: not YAML; take it from the last commit with `git checkout dvc.lock`\n"
-    )  # fmt: skip
+    for text in ("<<<<<<< HEAD\na: [", "stages: []"):
+        Path("dvc.lock").write_text(text, encoding="utf-8")
+        result: Any = CliRunner().invoke(explain.main, [row.id])
+        assert (result.exit_code, result.stderr) == (
+            1, "Error: dvc.lock: no lock file of DVC; mend it, or run `make repro`, which writes it anew\n"
+        )  # fmt: skip
+    with Path("params.yaml").open("a", encoding="utf-8") as file:
+        file.write("languages: [\n")
+    assert CliRunner().invoke(explain.main, [row.id]).stderr.startswith("Error: params.yaml:")
 
 
 def test_a_conversation_without_a_thread_of_its_own(project: dict[str, Thread]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from mothertongue import languages, overlap, significance
 from mothertongue.errors import BadInput
 from mothertongue.files import new_file, read_json_object
-from mothertongue.judging.cards import Card, describe_missing, describe_sides, find_chosen, is_directed
+from mothertongue.judging.cards import Card, describe_missing, describe_sides, find_chosen, is_directed, is_like
 from mothertongue.measurements import Estimate, SampleScore
 from mothertongue.params import ASSUMPTION, Pairs, Rule
 from mothertongue.records import Pair, RowCounts, Thread
@@ -146,7 +146,7 @@ def _count_cut(pairs: Sequence[Pair], split: str) -> SplitCounts:
 
 
 def _find_noise(card: Card | None, rule: Rule) -> Estimate | None:
-    row = card.raters["judge"] if card else {}
+    row = card.raters["judge"] if card and is_like(card, rule) else {}
     directed = describe_sides(rule) == "expert" and is_directed(row)
     share = find_chosen(card, rule) if card and directed else row.get("agreement_decided")
     if share is None:
@@ -254,8 +254,9 @@ def render_pairs(found: Mapping[str, RulePairs]) -> str:
         "Pairs, described in split train; a rule that nothing learns from by the pairs that it would give. Preference",
         "figures of all models are measured on the held-out pairs of all rules together. `longer`: share of pairs of",
         "different length whose chosen side has more words; far from 0.5, DPO learns length. `noise`: how often people",
-        "prefer the other one of two answers that the judge ranks, where they have judged any. `likeness`: chrF++ of",
-        "the rejected side to the chosen one.",
+        "prefer the other one of two answers that the judge ranks, where they have judged any; for a rule that names",
+        "the expert's, of those in which the judge prefers what the rule chooses. `likeness`: chrF++ of the rejected",
+        "side to the chosen one.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|---|---|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|---|",
@@ -284,7 +285,7 @@ def render_pairs(found: Mapping[str, RulePairs]) -> str:
     lines += ["", "Threads of all splits with a pair, and why the others have none:", ""]
     for name, rule in found.items():
         over = rule.passed_over
-        above = f"; in {over} pairs an answer scored over the chosen side could be no side itself" if over else ""
+        above = f"; in {over} pairs an answer scored over the chosen side could not be the chosen side" if over else ""
         lines.append(f"- {name}: {rule.threads}{above}{rule.missing}")
     lines += [
         f"\nBy source, of all splits: `{name}` {', '.join(f'{source} {n}' for source, n in rule.sources.items())}."

@@ -108,12 +108,14 @@ class Project:
 
 
 def read_changed(params: Path, lock: Path) -> list[str]:
-    """As list_changed, of two files; nothing where there is no lock file."""
+    """As list_changed, of two files; nothing where there is no lock file. Raises BadInput for one that is none."""
     yaml = YAML(typ="safe", pure=True)
+    if not lock.exists():
+        return []
     try:
-        return list_changed(yaml.load(params), yaml.load(lock) or {}) if lock.exists() else []
-    except YAMLError as error:
-        raise BadInput(f"{lock}: not YAML; take it from the last commit with `git checkout {lock}`") from error
+        return list_changed(yaml.load(params), yaml.load(lock) or {})
+    except (YAMLError, AttributeError) as error:
+        raise BadInput(f"{lock}: no lock file of DVC; mend it, or run `make repro`, which writes it anew") from error
 
 
 def list_changed(now: Mapping[str, Any], lock: Mapping[str, Any]) -> list[str]:

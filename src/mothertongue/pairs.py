@@ -115,7 +115,7 @@ def count_passed_over(
     verdicts: Iterable[Verdict],
     rules: Sequence[Rule],
 ) -> dict[str, int]:
-    """For each rule its pairs whose judge scores another answer over the chosen side, which could be no side itself.
+    """For each rule its pairs whose judge scores another answer over the chosen side, which could not be it.
 
     It was cut, for example: then `best` is the best of what is left.
     """

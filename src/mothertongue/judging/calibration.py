@@ -188,7 +188,7 @@ def measure_sides(people: People, ratings: Mapping[str, Ratings]) -> dict[str, d
     """Agreement of each rater over pairs with an expert's answer, and over those without; where origins are known.
 
     `with_unknown` is the agreement with pairs of unknown origin added: these would else count nowhere as soon as one
-    other has origins.
+    other has origins. A kind of which most people prefer neither answer in all pairs is not there.
     """
     origins = {item.id: item.origins for item in people.items}
     found: dict[str, dict[str, dict[str, Estimate]]] = {}
@@ -196,7 +196,9 @@ def measure_sides(people: People, ratings: Mapping[str, Ratings]) -> dict[str, d
         named = {key: row for key in people.majority if (row := origins[key[0]])}
         known = {key for key, row in named.items() if sum(row[place] == "reference" for place in key[1:]) == experts}
         unknown = people.majority.keys() - named.keys()
-        for name, each in ratings.items() if known else ():
+        if not any(people.majority[key] for key in known):  # where people prefer neither, nothing is to be agreed on
+            continue
+        for name, each in ratings.items():
             preferred = agreement.prefer(each)
             measured = _measure_over(people, preferred, known)
             measured |= measure_all(people, preferred, known)
@@ -206,8 +208,7 @@ def measure_sides(people: People, ratings: Mapping[str, Ratings]) -> dict[str, d
                 first = {key: named[key][key[1]] == "reference" for key in known}
                 measured |= _measure_chosen(people, preferred, first)
             found.setdefault(kind, {})[name] = measured
-        if known:
-            found[kind]["judge"] |= compare_controls(people, ratings, known)
+        found[kind]["judge"] |= compare_controls(people, ratings, known)
     return found
 
 

@@ -20,6 +20,7 @@ FIGURES = (
     "own",
     "swap_consistency",
 )
+SIDED = ("with_unknown", "for_expert", "against_expert")  # shown where the origins of answers are known
 
 
 class Reliability(Row):
@@ -65,17 +66,17 @@ def choose_judges(
 ) -> list[Rule]:
     """The rules, with a judge where one says `calibrated`: the judge that agrees best with people.
 
-    That is the highest lower bound of `agreement_all`, in which a pair without a score is half a pair, so that not to
-    answer is no advantage; of each judge in the language where it has the lowest. A judge that cannot be compared with
+    That is the highest lower bound of what stage pairs holds it against, with `agreement_all` for `agreement`: there a
+    pair without a score is half a pair, so that not to answer is no advantage. Of each judge it is the lowest bound of
+    all languages. A judge that cannot be compared with
     people in a language in which another can is not taken. Of equal ones, and where people have judged nothing, it is
     the first by name: DVC does not see the order of a map. Raises BadInput where two rules are then the same.
     """
 
     def find_bound(judge: str, rule: Rule) -> float:
         known = [code for code in languages if any(code in by_language for by_language in found.values())]
-        wholes = [found[judge].get(code) for code in known]
-        cards = [select_card(whole, rule) or whole for whole in wholes]  # where none is like the rule's: all pairs
-        rows = [card.raters["judge"].get("agreement_all") if card else None for card in cards]
+        cards = [select_card(found[judge].get(code), rule) for code in known]
+        rows = [share for card in cards for share in (_list_bounds(card, rule) if card else [None])]
         return min((row.low if row else -1.0 for row in rows), default=0.0)
 
     chosen = []
@@ -105,15 +106,29 @@ def list_equal_models(models: Mapping[str, Model], name: str) -> set[str]:
     return {name} | {other for other, model in models.items() if identify(model) == identify(models.get(name))}
 
 
-def select_card(card: Card | None, rule: Rule) -> Card | None:
-    """The card over such pairs as a rule makes: with an expert's answer, or without, where origins are known.
+def _list_bounds(card: Card, rule: Rule) -> list[Estimate | None]:
+    """The shares of which a judge with the lowest bound is chosen; None where it cannot be compared with people."""
+    row = card.raters["judge"]
+    more = (row.get("with_unknown"), find_chosen(card, rule))
+    return [row.get("agreement_all"), *(share for share in more if share)]
 
-    None where people have judged no such pair: who tells an expert from a model need not tell two models apart.
+
+def select_card(card: Card | None, rule: Rule) -> Card | None:
+    """A card with the figures over such pairs as a rule makes: with an expert's answer, or without.
+
+    Over all pairs where people have judged no such pair, or origins are not known.
     """
-    if card is None or not card.sides:
+    if card is None or not is_like(card, rule) or not card.sides:
         return card
-    kind = describe_sides(rule)
-    return card.model_copy(update={"raters": card.raters | card.sides[kind]}) if kind in card.sides else None
+    return card.model_copy(update={"raters": card.raters | card.sides[describe_sides(rule)]})
+
+
+def is_like(card: Card, rule: Rule) -> bool:
+    """Whether people have judged pairs such as a rule makes, as far as is known.
+
+    Who tells an expert from a model need not tell two models apart.
+    """
+    return not card.sides or describe_sides(rule) in card.sides
 
 
 def describe_sides(rule: Rule) -> str:
@@ -124,7 +139,7 @@ def describe_sides(rule: Rule) -> str:
 def check_agreement(
     found: Mapping[str, Mapping[str, Card]], rules: Iterable[Rule], languages: Sequence[str], least: float
 ) -> dict[str, dict[str, Card | None]]:
-    """For each rule and language the card of its judge over such pairs; None where people have judged none.
+    """For each rule and language the card of its judge as select_card has it; None where people have judged nothing.
 
     A rule by assumption, people or chrf has no such judge, so nothing. Raises BadInput where a judge's agreement with
     people is under `least` at the lower bound of its interval, and where there is none although people have judged
@@ -134,10 +149,9 @@ def check_agreement(
     for rule in rules:
         agreed[rule.name] = {}
         for code in languages if rule.judge not in WITHOUT_MODEL else ():
-            whole = found[rule.judge].get(code)
-            agreed[rule.name][code] = select_card(whole, rule)
+            card = agreed[rule.name][code] = select_card(found[rule.judge].get(code), rule)
             # Without pairs like the rule's, a judge need not agree on them, but one that fails on others is not taken.
-            if card := agreed[rule.name][code] or whole:
+            if card:
                 _check_card(card, rule, code, least)
     return agreed
 
@@ -150,7 +164,7 @@ def _check_card(card: Card, rule: Rule, code: str, least: float) -> None:
             f" {card.unscored}, and in {card.undecided} of {card.pairs} pairs most people prefer neither, or"
             " there is no majority; take another judge, or have more pairs annotated"
         )
-    kind = describe_sides(rule) if describe_sides(rule) in card.sides else ""
+    kind = describe_sides(rule) if card.sides and is_like(card, rule) else ""
     over = f"{f' {kind}' if kind else ''} pairs ({code})"
     shares = [
         (
@@ -208,7 +222,7 @@ def describe_missing(rule: Rule, agreed: Mapping[str, Card | None]) -> str:
     has no score for some answers that people have judged; that it is not shown to agree more than a judge that costs
     nothing, over the same pairs.
     """
-    missing = ", ".join(code for code, card in agreed.items() if card is None)
+    missing = ", ".join(code for code, card in agreed.items() if card is None or not is_like(card, rule))
     text = f"; the judge is not calibrated on {describe_sides(rule)} pairs ({missing})" if missing else ""
     for code, card in agreed.items():
         row = card.raters["judge"] if card else {}
@@ -217,8 +231,8 @@ def describe_missing(rule: Rule, agreed: Mapping[str, Card | None]) -> str:
         if card and card.unscored:
             text += f"; no score for {card.unscored} of {card.answers} answers that people have judged ({code})"
         for name in ("longer", "question"):
-            if card and (gain := row.get(f"over_{name}")) and gain.low <= 0.5:
-                value = card.raters[name]["agreement"].value
+            if (gain := row.get(f"over_{name}")) and gain.low <= 0.5:
+                value = row["agreement"].value - (2 * gain.value - 1)  # of the control, over the same pairs
                 text += f"; not shown to agree more than `{name}`, {value:.2f} ({code})"
     return text
 
@@ -248,11 +262,18 @@ def render_cards(found: Mapping[str, Mapping[str, Card]], left_out: int = 0) -> 
         "answer of the judge's own model is preferred. Controls: an answer at random, the longer one, the one more",
         "like the question, and the judge's own scores of another question's answers in another order (`shuffled`). n",
         "is that of a row's first figure, in brackets groups of items that open alike; another n follows its figure.",
+    ]
+    sided = any(card.sides for cards in found.values() for card in cards.values())
+    figures = (*FIGURES, *(SIDED if sided else ()))
+    lines += [
         "Where the origins of answers are known, `expert` are pairs with an expert's answer, `generated` those",
-        "without, and a rule of `pairs` is held against those like its own.",
+        "without, and a rule of `pairs` is held against those like its own. `with_unknown`: agreement with pairs of",
+        "unknown origin added. `for_expert`, `against_expert`: where the rater prefers the expert's, or the other one.",
+    ] * sided
+    lines += [
         "",
-        f"| judge | rater | n | {' | '.join(f'`{name}`' for name in FIGURES)} | `unscored` |",
-        f"|---|---|--:{'|---' * len(FIGURES)}|--:|",
+        f"| judge | rater | n | {' | '.join(f'`{name}`' for name in figures)} | `unscored` |",
+        f"|---|---|--:{'|---' * len(figures)}|--:|",
     ]
     for judge, cards in sorted(found.items()):
         for code, card in sorted(cards.items()):
@@ -263,8 +284,8 @@ def render_cards(found: Mapping[str, Mapping[str, Card]], left_out: int = 0) -> 
             rows |= {name: row for name, row in card.raters.items() if name != "judge"}
             rows |= {f"{name}, {kind}": row for kind, raters in card.sides.items() for name, row in raters.items()}
             for name, row in rows.items():
-                first = next((each for figure in FIGURES if (each := row.get(figure))), None)
-                cells = [_format(row.get(figure), first) for figure in (*FIGURES, "unscored")]
+                first = next((each for figure in figures if (each := row.get(figure))), None)
+                cells = [_format(row.get(figure), first) for figure in (*figures, "unscored")]
                 which = f"`{judge}` ({code})" if code else f"`{judge}`"
                 count = f"{first.n} ({first.groups})" if first else "0"
                 lines.append(f"| {which} | {name} | {count} | {' | '.join(cells)} |")
