@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from mothertongue.drift import Round
 from mothertongue.records import Answer, Thread
 from mothertongue.rows import parse, read_rows
+from mothertongue.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,7 @@ def _get(here: toy.Workspace, commit: str, path: str, out: Path) -> Path:
 @pytest.fixture(scope="module")
 def finished(project: toy.Workspace) -> str:
     """What the second of two calls prints; the first was killed in the second round, when it had answers."""
+    Store(project.store)  # the tables are there before the run is
     running = project.start(*ROUNDS)
     while running.process.poll() is None and "scored self" not in {label for label, _, _ in _calls(project, 2)}:
         time.sleep(0.2)
@@ -80,8 +82,6 @@ def _calls(here: toy.Workspace, number: int) -> list[tuple[str, int, int]]:
     import sqlite3
     from contextlib import closing
 
-    if not here.store.exists():
-        return []
     with closing(sqlite3.connect(here.store / "samples.sqlite", timeout=60)) as db:
         rows = db.execute("select label, hits, misses from counts order by rowid").fetchall()
     labels = [label for label, _, _ in rows]
