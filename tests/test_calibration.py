@@ -669,16 +669,16 @@ def test_a_judge_that_is_no_better_than_one_that_counts_words_is_named() -> None
 def test_pairs_that_people_call_equal_are_no_pairs_of_a_kind() -> None:
     """They would else close the gate, and take the choice from the pairs that say something."""
     items = parse(
-        *(item(f"{n:03}", {"ana": 1}, origins=["own", "other"]) for n in range(100)),
+        *(item(f"{n:03}", {"ana": 1}, origins=["own", "other"]) for n in range(40)),
         *(item(f"x{n}", {"ana": 0}, origins=["reference", "own"]) for n in range(2)),
     )
     found = {
         name: cards_of(
             items,
-            {f"{n:03}": [1.0, 0.0] if n < right else [0.0, 1.0] for n in range(100)}
+            {f"{n:03}": [1.0, 0.0] if n < right else [0.0, 1.0] for n in range(40)}
             | {f"x{n}": [1, 0] for n in range(2)},
         )
-        for name, right in (("a", 60), ("b", 90))
+        for name, right in (("a", 24), ("b", 36))
     }
     assert set(found["b"]["es"].sides) == {"generated"}
     rule = RULE.model_copy(update={"chosen": "reference", "rejected": "own", "judge": "calibrated"})
