@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -574,9 +574,9 @@ def test_a_killed_generation_continues_from_the_sample_store(chain: toy.Chain, t
     assert _misses(elsewhere.store)["generated plain"] == rows
 
 
-def _newest_checkpoint(store: Path) -> int:
-    """Its update; 0 where there is none of a training that goes on."""
-    kept = [path for path in store.glob("training/*/kept-*") if not (path.parent / "ended").exists()]
+def _newest_checkpoint(store: Path, ended: Collection[Path]) -> int:
+    """Its update; 0 where there is none of a training that goes on. The folders `ended` are of others."""
+    kept = [path for path in store.glob("training/*/kept-*") if path.parent not in ended]
     return max((int(path.name.removeprefix("kept-")) for path in kept), default=0)
 
 
@@ -601,10 +601,11 @@ def test_a_killed_training_leaves_no_adapter_and_the_next_one_the_same_bytes(cha
     for step, start, data in (("sft", "base", "threads"), ("dpo", "sft", "pairs")):
         arguments = (step, f"models/{start}", f"data/{data}.jsonl", f"models/adapter/{step}")
         arguments = (*arguments, f"metrics/adapter/{step}.json", "metrics/curves")
+        ended = {path.parent for path in copy.store.glob("training/*/ended")}  # these are removed by the next one
         for _ in range(2):
-            before = _newest_checkpoint(copy.store)
+            before = _newest_checkpoint(copy.store, ended)
             running = copy.stage("adapter", *arguments)
-            _until(running, lambda: _newest_checkpoint(copy.store) > before)  # noqa: B023
+            _until(running, lambda: _newest_checkpoint(copy.store, ended) > before)  # noqa: B023
             running.kill()
             assert (adapter / f".{step}.partial").exists()
             assert not (adapter / step).exists()
