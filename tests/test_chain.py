@@ -576,7 +576,8 @@ def test_a_killed_generation_continues_from_the_sample_store(chain: toy.Chain, t
 
 def _newest_checkpoint(store: Path, ended: Collection[Path]) -> int:
     """Its update; 0 where there is none of a training that goes on. The folders `ended` are of others."""
-    kept = [path for path in store.glob("training/*/kept-*") if path.parent not in ended]
+    folders = [folder for folder in (store / "training").glob("*") if folder not in ended]
+    kept = [path for folder in folders for path in folder.glob("kept-*")]  # not in those, which may be gone meanwhile
     return max((int(path.name.removeprefix("kept-")) for path in kept), default=0)
 
 
